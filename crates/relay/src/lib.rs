@@ -1,0 +1,7 @@
+//! The product: ordered changes in, frames to exactly the right sockets out.
+//!
+//! Knows neither SQL nor HTTP. `capture` feeds it, `server` gives it sockets.
+
+pub mod change;
+pub mod filter;
+pub mod ports;

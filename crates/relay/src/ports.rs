@@ -1,0 +1,136 @@
+//! What the relay needs from outside, as traits. Implementations live in `capture` and `server`.
+
+use std::{fmt, sync::Arc};
+
+use futures::future::BoxFuture;
+use pgrelay_protocol::{BindingSpec, Position, RefetchReason, TokenError};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    change::Page,
+    filter::{FilterTest, ResolvedBinding},
+};
+
+/// What a source tells every shard, in order.
+#[derive(Debug, Clone)]
+pub enum FeedEvent {
+    /// The source is live and everything up to `Position` was handed over.
+    Head(Position),
+    /// The next changes. `page.end` is the new head.
+    Page(Arc<Page>),
+    /// The history before `head` cannot be continued (new epoch, retention overrun): every binding
+    /// is told `must_refetch` and is live from `head`.
+    Break {
+        /// Why.
+        reason: RefetchReason,
+        /// Where the stream goes on.
+        head: Position,
+    },
+    /// Tables, publication, privileges or row security changed: failed and wildcard bindings may
+    /// be resolved again.
+    CatalogChanged,
+}
+
+/// Hands events to every shard; waits while a shard's queue is full, so the log is the buffer.
+pub trait Feed: Send + Sync + 'static {
+    /// Delivers `event` to every shard, in order. Errors only when the relay has stopped.
+    fn publish(&self, event: FeedEvent) -> BoxFuture<'_, Result<(), Stopped>>;
+}
+
+/// The relay is gone; the source should stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Where live changes come from.
+pub trait ChangeSource: Send + 'static {
+    /// Feeds events until `stop` is cancelled. Outages of the database are its own business; it
+    /// returns an error only for what no retry can cure.
+    fn run(
+        self: Box<Self>,
+        feed: Arc<dyn Feed>,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
+}
+
+/// Past changes, for clients that were away.
+pub trait ChangeLog: Send + Sync + 'static {
+    /// The changes strictly after `after`, in position order, as at most about `bytes_max` bytes of
+    /// pages. Empty `pages` with `reached == after` means that nothing newer is in the ledger.
+    fn read(&self, after: Position, bytes_max: usize) -> BoxFuture<'static, Result<Replay, ReplayError>>;
+}
+
+/// One answer of [`ChangeLog::read`].
+#[derive(Debug)]
+pub struct Replay {
+    /// In position order, all strictly after the position asked for.
+    pub pages: Vec<Arc<Page>>,
+    /// Everything up to here is in `pages` or was not there.
+    pub reached: Position,
+}
+
+/// Why a replay cannot be given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplayError {
+    /// The client must fetch its data again; it is live from the head.
+    Refetch(RefetchReason),
+    /// The database does not answer; ask again later.
+    Unavailable(String),
+}
+
+/// Who is asking: verified claims of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claims {
+    /// Claim `role`: the PostgreSQL role.
+    pub role: Box<str>,
+    /// Claim `sub`.
+    pub subject: Option<Box<str>>,
+    /// Claim `exp`, Unix seconds; `None` for configured API keys.
+    pub expires_at: Option<u64>,
+    /// All claims, as JSON object text.
+    pub json: Box<str>,
+}
+
+/// Turns tokens and API keys into claims. Must be quick: it runs on the shard.
+pub trait TokenVerifier: Send + Sync + 'static {
+    /// Verifies `token` (a JWT or a configured `sb_` key) at Unix time `now` in seconds.
+    fn verify(&self, token: &str, now: u64) -> Result<Arc<Claims>, TokenError>;
+}
+
+/// What only the database can decide about a subscription.
+pub trait Authorizer: Send + Sync + 'static {
+    /// Resolves one binding for one subscriber: table published, columns known, filter values
+    /// castable, filters compiled.
+    fn resolve(
+        &self,
+        spec: Arc<BindingSpec>,
+        claims: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ResolvedBinding, BindingError>>;
+
+    /// Evaluates filters that need PostgreSQL: for each change index of `changes` in `page`, whether
+    /// all of `tests` hold. DELETE looks at the replica identity columns of the old row.
+    fn evaluate(
+        &self,
+        page: Arc<Page>,
+        changes: Vec<u32>,
+        tests: Arc<[FilterTest]>,
+    ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>>;
+}
+
+/// Why a binding is not live; the text goes to the client as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindingError {
+    /// Text of the `system` error frame.
+    pub message: String,
+    /// The cause may pass by itself (database away): the session asks again.
+    pub retryable: bool,
+}
+
+/// A filter could not be evaluated now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluateError(pub String);
+
+impl fmt::Display for EvaluateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

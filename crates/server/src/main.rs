@@ -1,0 +1,2 @@
+//! The pgrelay binary.
+fn main() {}
