@@ -116,6 +116,3 @@ fn cors() -> CorsLayer {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;

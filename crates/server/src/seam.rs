@@ -8,30 +8,10 @@
 )]
 
 use bytes::Bytes;
-use pgrelay_protocol::{BindingSpec, TokenError};
+use pgrelay_protocol::{BindingSpec, Since, Vsn};
 use pgrelay_relay::ports::Claims;
 use std::sync::Arc;
 
-pub enum Vsn {
-    V1,
-    V2,
-}
-pub struct UnsupportedVsn;
-impl Vsn {
-    pub fn parse(text: Option<&str>) -> Result<Self, UnsupportedVsn> {
-        match text {
-            None => Ok(Self::V1),
-            Some("1.0.0") => Ok(Self::V1),
-            Some("2.0.0") => Ok(Self::V2),
-            Some(_) => Err(UnsupportedVsn),
-        }
-    }
-}
-#[derive(Debug, PartialEq)]
-pub enum Since {
-    Now,
-    Cursor(Box<str>),
-}
 pub struct NewSocket {
     pub socket: std::net::TcpStream,
     pub early: Bytes,
@@ -48,6 +28,7 @@ impl Relay {
     pub fn accept(&self, _: NewSocket) -> Result<(), Busy> {
         Ok(())
     }
+    #[allow(clippy::unused_async)]
     pub async fn subscribe(&self, _: StreamRequest) -> Result<EventStream, SubscribeError> {
         Err(SubscribeError)
     }
@@ -73,20 +54,4 @@ pub struct StreamEvent {
     pub cursor: Option<Box<str>>,
     pub kind: Kind,
     pub json: Bytes,
-}
-
-pub fn connect_text(error: &TokenError) -> String {
-    match error {
-        TokenError::Malformed => "The token provided is not a valid JWT".to_owned(),
-        TokenError::Expired(_) => "Token has expired".to_owned(),
-        TokenError::MissingClaims => "Fields `role` and `exp` are required in JWT".to_owned(),
-        TokenError::Signature => "Failed to validate JWT signature".to_owned(),
-        TokenError::Signer(Some(kid)) => format!(
-            "Failed to generate JWT signer for key ID (kid) {kid:?}, check your JWT secret or JWKS configuration"
-        ),
-        TokenError::Signer(None) => {
-            "Failed to generate JWT signer, check your JWT secret or JWKS configuration".to_owned()
-        }
-        TokenError::Invalid => "Error connecting to Realtime".to_owned(),
-    }
 }

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Refusal;
 use crate::{
     clock::unix_now,
-    seam::{EventStream, Kind, Relay, StreamEvent, StreamRequest, connect_text},
+    seam::{EventStream, Kind, Relay, StreamEvent, StreamRequest},
     tasks::{Group, Tasks},
 };
 use query::EventQuery;
@@ -83,7 +83,7 @@ pub(super) async fn events(
     let claims = streams
         .tokens
         .verify(&query.token, unix_now())
-        .map_err(|error| Refusal::unauthorized(connect_text(&error)))?;
+        .map_err(|error| Refusal::unauthorized(error.connect_text()))?;
     let permit = Arc::clone(&streams.permits)
         .try_acquire_owned()
         .map_err(|_all_taken| Refusal::unavailable("too_many_streams", "too many event streams"))?;

@@ -14,7 +14,7 @@ use axum::{
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
-use pgrelay_protocol::TokenError;
+use pgrelay_protocol::Vsn;
 use pgrelay_relay::ports::{Claims, TokenVerifier};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use super::answer::supabase_error;
 use crate::{
     clock::unix_now,
-    seam::{NewSocket, Relay, Vsn, connect_text},
+    seam::{NewSocket, Relay},
     tasks::{Group, TaskError, Tasks},
 };
 
@@ -125,15 +125,9 @@ fn admit(
         .or(query.apikey)
         .ok_or_else(|| Refused::Told(StatusCode::UNAUTHORIZED, "API key is missing".to_owned()))?;
     let claims = gate.tokens.verify(&token, unix_now()).map_err(|error| {
-        let status = match error {
-            TokenError::Invalid => StatusCode::INTERNAL_SERVER_ERROR,
-            TokenError::Malformed
-            | TokenError::Expired(_)
-            | TokenError::MissingClaims
-            | TokenError::Signature
-            | TokenError::Signer(_) => StatusCode::UNAUTHORIZED,
-        };
-        Refused::Told(status, connect_text(&error))
+        let status = StatusCode::from_u16(error.connect_status());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Refused::Told(status, error.connect_text().into_owned())
     })?;
     Ok(Guest {
         vsn,

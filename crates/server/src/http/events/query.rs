@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use pgrelay_protocol::{BindingSpec, EventKind, NamePattern};
+use pgrelay_protocol::{BindingSpec, EventKind, NamePattern, Since};
 
-use crate::{http::answer::Refusal, seam::Since};
+use crate::http::answer::Refusal;
 
 /// A request for a stream.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ impl EventQuery {
         };
         let spec = BindingSpec {
             event: event(parameters.event.as_deref())?,
-            schema: name(schema),
-            table: name(table),
+            schema: NamePattern::parse(schema),
+            table: NamePattern::parse(table),
             filters,
             select: parameters
                 .select
@@ -110,14 +110,6 @@ fn token(headers: &HeaderMap) -> Option<String> {
 pub(super) fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn name(text: &str) -> NamePattern {
-    if text == "*" {
-        NamePattern::Any
-    } else {
-        NamePattern::Exact(text.into())
-    }
 }
 
 fn event(text: Option<&str>) -> Result<EventKind, Refusal> {
