@@ -1,0 +1,111 @@
+//! Values printed the way Elixir's `inspect` prints them, which is how Supabase Realtime words
+//! its subscribe errors. Bounded, because the values are the client's own.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Elements of all lists and maps of one text; `...` stands for the rest.
+const ITEMS_MAX: usize = 50;
+/// Bytes of all strings of one text; ` <> ...` stands for the rest.
+const STRING_BYTES_MAX: usize = 4_096;
+
+/// One growing text with what is left of its bounds.
+pub(crate) struct Inspect {
+    text: String,
+    items_left: usize,
+    bytes_left: usize,
+}
+
+impl Inspect {
+    /// Continues `text`.
+    pub(crate) fn after(text: String) -> Self {
+        Self {
+            text,
+            items_left: ITEMS_MAX,
+            bytes_left: STRING_BYTES_MAX,
+        }
+    }
+
+    /// The text.
+    pub(crate) fn finish(self) -> String {
+        self.text
+    }
+
+    /// Appends `text` as it is.
+    pub(crate) fn raw(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// `"text"`
+    pub(crate) fn string(&mut self, text: &str) {
+        self.text.push('"');
+        let mut chars = text.chars().peekable();
+        while let Some(char) = chars.next() {
+            let Some(left) = self.bytes_left.checked_sub(char.len_utf8()) else {
+                self.text.push_str("\" <> ...");
+                return;
+            };
+            self.bytes_left = left;
+            match char {
+                '"' | '\\' => self.text.extend(['\\', char]),
+                '#' if chars.peek() == Some(&'{') => self.text.push_str("\\#"),
+                '\n' => self.text.push_str("\\n"),
+                '\r' => self.text.push_str("\\r"),
+                '\t' => self.text.push_str("\\t"),
+                char if char.is_control() => {
+                    write!(self.text, "\\x{:02X}", u32::from(char)).expect("a String grows");
+                }
+                char => self.text.push(char),
+            }
+        }
+        self.text.push('"');
+    }
+
+    /// `[a, b]`, or with other brackets.
+    pub(crate) fn list<T>(
+        &mut self,
+        (open, close): (&str, &str),
+        items: impl IntoIterator<Item = T>,
+        mut item: impl FnMut(&mut Self, T),
+    ) {
+        self.raw(open);
+        for (index, value) in items.into_iter().enumerate() {
+            if index > 0 {
+                self.raw(", ");
+            }
+            let Some(left) = self.items_left.checked_sub(1) else {
+                self.raw("...");
+                break;
+            };
+            self.items_left = left;
+            item(self, value);
+        }
+        self.raw(close);
+    }
+
+    /// Any JSON value.
+    pub(crate) fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.raw("nil"),
+            Value::Bool(value) => self.raw(if *value { "true" } else { "false" }),
+            Value::Number(number) => self.raw(&number.to_string()),
+            Value::String(text) => self.string(text),
+            Value::Array(items) => self.list(("[", "]"), items, Self::value),
+            Value::Object(members) => {
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_by_key(|(name, _)| *name);
+                self.list(("%{", "}"), members, |inspect, (name, value)| {
+                    inspect.member(name, value);
+                });
+            }
+        }
+    }
+
+    /// `"name" => value`
+    pub(crate) fn member(&mut self, name: &str, value: &Value) {
+        self.string(name);
+        self.raw(" => ");
+        self.value(value);
+    }
+}

@@ -1,0 +1,133 @@
+//! JSON read only as deep as needed, and JSON strings written.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::limits::{JSON_DEPTH_MAX, OBJECT_KEYS_MAX};
+
+/// A JSON string that borrows from the frame unless it holds escapes.
+#[derive(Deserialize)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+/// The members of a JSON object in their order, values unparsed.
+pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    /// The members of `value`; `None` when it is no object or has more than [`OBJECT_KEYS_MAX`].
+    pub(crate) fn parse(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
+    }
+
+    /// The value of `key`; of several, the last.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a RawValue> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| *value)
+    }
+
+    /// The members in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), *value))
+    }
+
+    /// One member per key, the last of each, in bytewise order of the keys.
+    pub(crate) fn sorted(&self) -> Vec<(&str, &'a RawValue)> {
+        let mut members: Vec<_> = self.iter().collect();
+        members.reverse();
+        members.sort_by_key(|(name, _)| *name);
+        members.dedup_by_key(|(name, _)| *name);
+        members
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((Text(name), value)) = map.next_entry()? {
+                    if members.len() == OBJECT_KEYS_MAX {
+                        return Err(A::Error::custom("too many keys"));
+                    }
+                    members.push((name, value));
+                }
+                Ok(Object(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// The string that `value` is.
+pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Text<'_>>(value.get())
+        .ok()
+        .map(|Text(text)| text)
+}
+
+/// Whether `value` is an object; its text is known to be JSON.
+pub(crate) fn is_object(value: &RawValue) -> bool {
+    value.get().starts_with('{')
+}
+
+/// Whether `value` is `null`.
+pub(crate) fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
+}
+
+/// Whether the JSON `text` nests deeper than [`JSON_DEPTH_MAX`].
+///
+/// Unparsed values are skipped without recursion, so nothing else bounds them. Few texts have
+/// that many brackets at all, so most are only counted.
+pub(crate) fn is_too_deep(text: &[u8]) -> bool {
+    // '[' and '{' differ in one bit.
+    let opening = text.iter().filter(|byte| **byte | 0x20 == b'{').count();
+    opening > JSON_DEPTH_MAX && depth(text) > JSON_DEPTH_MAX
+}
+
+fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut quoted = false;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if quoted => {
+                bytes.next();
+            }
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Appends the JSON string of `text`: valid JSON whatever `text` holds.
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string always serializes into memory");
+}
+
+/// The JSON string of `text`.
+pub(crate) fn string(text: &str) -> String {
+    serde_json::to_string(text).expect("a string always serializes")
+}

@@ -1,0 +1,45 @@
+//! The payload of a `presence` push.
+
+use serde_json::value::RawValue;
+
+use crate::json;
+
+/// What a client asks of its presence. Its `Debug` is the payload's.
+#[derive(Debug)]
+pub enum PresencePush {
+    /// Track this object, `{}` where the payload is missing.
+    Track(Box<RawValue>),
+    /// Track something that is no object: refused with [`PresencePush::NOT_A_MAP`].
+    TrackNotAMap,
+    /// Untrack.
+    Untrack,
+    /// No `event` at all: answered ok, nothing happens.
+    NoEvent,
+    /// Any other event, or a payload that is no object: answered with an error.
+    Unknown,
+}
+
+impl PresencePush {
+    /// The `reason` that answers [`PresencePush::TrackNotAMap`].
+    pub const NOT_A_MAP: &'static str = "Presence track payload must be a map";
+
+    /// Reads the payload of a `presence` push. Event names are matched in any letter case.
+    #[must_use]
+    pub fn parse(payload: &RawValue) -> Self {
+        let Some(push) = json::Object::parse(payload) else {
+            return Self::Unknown;
+        };
+        let Some(event) = push.get("event") else {
+            return Self::NoEvent;
+        };
+        match json::text(event) {
+            Some(event) if event.eq_ignore_ascii_case("track") => match push.get("payload") {
+                None => Self::Track(RawValue::from_string("{}".to_owned()).expect("{} is JSON")),
+                Some(meta) if json::is_object(meta) => Self::Track(meta.to_owned()),
+                Some(_) => Self::TrackNotAMap,
+            },
+            Some(event) if event.eq_ignore_ascii_case("untrack") => Self::Untrack,
+            Some(_) | None => Self::Unknown,
+        }
+    }
+}
