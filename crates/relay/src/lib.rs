@@ -4,4 +4,10 @@
 
 pub mod change;
 pub mod filter;
+mod json;
 pub mod ports;
+pub mod project;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use json::NotAnObject;
