@@ -117,6 +117,8 @@ pub fn decode_text(vsn: Vsn, text: &str) -> Result<ClientFrame, Malformed> {
         return Err(Malformed::TooDeep);
     }
     let parts = match vsn {
+        // What is derived for a struct would read a list too.
+        Vsn::V1 if text.trim_start().starts_with('[') => return Err(Malformed::NotAMessage),
         Vsn::V1 => serde_json::from_str::<Parts<'_>>(text),
         Vsn::V2 => serde_json::from_str::<ArrayParts<'_>>(text).map(|ArrayParts(parts)| parts),
     };

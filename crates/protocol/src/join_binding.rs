@@ -17,6 +17,9 @@ use crate::{
     limits::{NAME_BYTES_MAX, SELECT_COLUMNS_MAX},
 };
 
+/// Ids are 31 bits wide: a number of the same value in every language.
+const ID_MAX: u32 = u32::MAX >> 1;
+
 /// One entry of a join.
 #[derive(Debug)]
 pub struct JoinBinding {
@@ -117,7 +120,7 @@ fn id(object: &Object<'_>) -> u32 {
     text.push(b'}');
     let hash = digest(&SHA256, &text);
     let head: [u8; 4] = *hash.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
-    (u32::from_be_bytes(head) >> 1).max(1)
+    (u32::from_be_bytes(head) & ID_MAX).max(1)
 }
 
 fn parse_spec(entry: &Object<'_>) -> Result<BindingSpec, String> {
