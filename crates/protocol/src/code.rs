@@ -22,6 +22,16 @@ pub enum RefetchReason {
 }
 
 impl RefetchReason {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Retention,
+        Self::Epoch,
+        Self::Forged,
+        Self::Schema,
+        Self::Hole,
+        Self::Authorization,
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
