@@ -109,3 +109,52 @@ impl Inspect {
         self.value(value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inspect(value: &Value) -> String {
+        let mut inspect = Inspect::after(String::new());
+        inspect.value(value);
+        inspect.finish()
+    }
+
+    #[test]
+    fn values_are_printed_as_elixir_does() {
+        let check = |json: &str, expected: &str| {
+            assert_eq!(
+                inspect(&serde_json::from_str(json).unwrap()),
+                expected,
+                "{json}"
+            );
+        };
+        check("null", "nil");
+        check("[]", "[]");
+        check("{}", "%{}");
+        check(
+            r#"{"b":[true,false],"a":{"c":-1.5}}"#,
+            r#"%{"a" => %{"c" => -1.5}, "b" => [true, false]}"#,
+        );
+        check(
+            r#""\"\\ \n\r\t #{a} # é \u0000\u001b""#,
+            r#""\"\\ \n\r\t \#{a} # é \x00\x1B""#,
+        );
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let long = inspect(&Value::from("é".repeat(STRING_BYTES_MAX)));
+        assert_eq!(
+            long,
+            format!("\"{}\" <> ...", "é".repeat(STRING_BYTES_MAX / 2))
+        );
+        let many = inspect(&Value::from(vec![1; ITEMS_MAX + 1]));
+        assert_eq!(many, format!("[{}...]", "1, ".repeat(ITEMS_MAX)));
+        let nested = inspect(&Value::from(vec![
+            Value::from(vec!["x".repeat(1_000); 40]);
+            40
+        ]));
+        assert!(nested.len() < 10_000, "{} bytes", nested.len());
+    }
+}

@@ -260,3 +260,66 @@ impl<'de> Deserialize<'de> for Entries<'de> {
         deserializer.deserialize_seq(Elements)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(payload: &str) -> Result<JoinConfig, JoinError> {
+        JoinConfig::parse(serde_json::from_str(payload).unwrap())
+    }
+
+    #[test]
+    fn what_a_join_may_hold_is_bounded() {
+        let entries = |count: usize| {
+            format!(
+                "{{\"config\":{{\"postgres_changes\":[{}]}}}}",
+                vec!["null,{}"; count].join(",")
+            )
+        };
+        assert_eq!(
+            parse(&entries(BINDINGS_PER_JOIN_MAX))
+                .unwrap()
+                .postgres_changes
+                .len(),
+            BINDINGS_PER_JOIN_MAX
+        );
+        assert_eq!(
+            parse(&entries(BINDINGS_PER_JOIN_MAX + 1)).err(),
+            Some(JoinError::TooManyBindings)
+        );
+
+        let key = |length: usize| {
+            format!(
+                "{{\"config\":{{\"presence\":{{\"key\":\"{}\"}}}}}}",
+                "k".repeat(length)
+            )
+        };
+        assert!(parse(&key(PRESENCE_KEY_BYTES_MAX)).is_ok());
+        assert_eq!(
+            parse(&key(PRESENCE_KEY_BYTES_MAX + 1)).err(),
+            Some(JoinError::PresenceKeyTooLong)
+        );
+
+        let members = |count: usize| format!("{{{}}}", vec!["\"a\":1"; count].join(","));
+        assert!(parse(&members(OBJECT_KEYS_MAX)).is_ok());
+        assert_eq!(
+            parse(&members(OBJECT_KEYS_MAX + 1)).err(),
+            Some(JoinError::NotAnObject("the payload"))
+        );
+    }
+
+    #[test]
+    fn one_bad_entry_does_not_stop_the_others() {
+        let join = parse(
+            r#"{"config":{"postgres_changes":[{"event":"*"},{"schema":"public"},{"table":7}]}}"#,
+        )
+        .unwrap();
+        let live: Vec<bool> = join
+            .postgres_changes
+            .iter()
+            .map(|binding| binding.spec.is_ok())
+            .collect();
+        assert_eq!(live, [false, true, false]);
+    }
+}

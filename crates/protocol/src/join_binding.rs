@@ -17,6 +17,9 @@ use crate::{
     limits::{NAME_BYTES_MAX, SELECT_COLUMNS_MAX},
 };
 
+/// Ids are 31 bits wide: a number of the same value in every language.
+const ID_MAX: u32 = u32::MAX >> 1;
+
 /// One entry of a join.
 #[derive(Debug)]
 pub struct JoinBinding {
@@ -117,7 +120,7 @@ fn id(object: &Object<'_>) -> u32 {
     text.push(b'}');
     let hash = digest(&SHA256, &text);
     let head: [u8; 4] = *hash.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
-    (u32::from_be_bytes(head) >> 1).max(1)
+    (u32::from_be_bytes(head) & ID_MAX).max(1)
 }
 
 fn parse_spec(entry: &Object<'_>) -> Result<BindingSpec, String> {
@@ -203,4 +206,76 @@ fn no_params(entry: &Object<'_>) -> String {
         });
     }
     text.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(entry: &str) -> JoinBinding {
+        JoinBinding::parse(serde_json::from_str(entry).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_an_entry_may_hold_is_bounded() {
+        let check = |key: &str, length: usize, expected: &str| {
+            let entry = |length| match key {
+                "select" => format!(
+                    r#"{{"schema":"s","table":"t","select":["{}"]}}"#,
+                    "x".repeat(length)
+                ),
+                "columns" => format!(
+                    r#"{{"schema":"s","table":"t","select":[{}]}}"#,
+                    vec!["\"x\""; length].join(",")
+                ),
+                key => format!(r#"{{"schema":"s","{key}":"{}"}}"#, "x".repeat(length)),
+            };
+            assert_eq!(parse(&entry(length)).spec.err(), None, "{key}");
+            assert_eq!(parse(&entry(length + 1)).spec.unwrap_err(), expected);
+        };
+        check(
+            "table",
+            NAME_BYTES_MAX,
+            "Error parsing `table` params: must not be longer than 255 bytes",
+        );
+        check(
+            "select",
+            NAME_BYTES_MAX,
+            "Error parsing `select` params: column names must not be longer than 255 bytes",
+        );
+        check(
+            "columns",
+            SELECT_COLUMNS_MAX,
+            "Error parsing `select` params: must not have more than 1600 columns",
+        );
+    }
+
+    #[test]
+    fn different_entries_have_different_ids() {
+        let entries = [
+            r#"{"schema":"public"}"#,
+            r#"{"table":"public"}"#,
+            r#"{"schema":"public","filter":""}"#,
+            r#"{"schema":"public","event":"*"}"#,
+            r#"{"schema":"public","event":"INSERT"}"#,
+            r#"{"schema":"public","event":"insert"}"#,
+            r#"{"schema":null}"#,
+            r#"{"schema":"null"}"#,
+            "{}",
+        ];
+        let mut ids: Vec<u32> = entries.iter().map(|entry| parse(entry).id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), entries.len());
+    }
+
+    #[test]
+    fn odd_json_is_echoed_as_it_came() {
+        let entry = r#"{"schema":"s", "x":1e999 ,"y":"\ud800"}"#;
+        let mut echo = Vec::new();
+        let binding = parse(entry);
+        binding.write_echo(&mut echo);
+        let expected = entry.replace('}', &format!(",\"id\":{}}}", binding.id));
+        assert_eq!(str::from_utf8(&echo), Ok(expected.as_str()));
+    }
 }

@@ -94,11 +94,25 @@ pub(crate) fn is_null(value: &RawValue) -> bool {
 /// Whether the JSON `text` nests deeper than [`JSON_DEPTH_MAX`].
 ///
 /// Unparsed values are skipped without recursion, so nothing else bounds them. Few texts have
-/// that many brackets at all, so most are only counted.
+/// that many brackets at all, so most are only counted, and short ones not even that.
 pub(crate) fn is_too_deep(text: &[u8]) -> bool {
+    text.len() > 2 * JSON_DEPTH_MAX
+        && opening_brackets(text) > JSON_DEPTH_MAX
+        && depth(text) > JSON_DEPTH_MAX
+}
+
+/// Counts in bytes as long as a byte can count, which the compiler turns into vector code.
+fn opening_brackets(text: &[u8]) -> usize {
     // '[' and '{' differ in one bit.
-    let opening = text.iter().filter(|byte| **byte | 0x20 == b'{').count();
-    opening > JSON_DEPTH_MAX && depth(text) > JSON_DEPTH_MAX
+    let count = |chunk: &[u8]| {
+        chunk
+            .iter()
+            .map(|byte| u8::from(*byte | 0x20 == b'{'))
+            .sum::<u8>()
+    };
+    text.chunks(usize::from(u8::MAX))
+        .map(|chunk| usize::from(count(chunk)))
+        .sum()
 }
 
 fn depth(text: &[u8]) -> usize {
@@ -130,4 +144,50 @@ pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
 /// The JSON string of `text`.
 pub(crate) fn string(text: &str) -> String {
     serde_json::to_string(text).expect("a string always serializes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_of_strings() {
+        let check = |text: &str, expected| assert_eq!(depth(text.as_bytes()), expected, "{text}");
+        check("1", 0);
+        check("[]", 1);
+        check(r#"{"a":[{}],"b":[]}"#, 3);
+        check(r#"["[[[[", "\\", "\"[[", []]"#, 2);
+        check("]]][", 1);
+    }
+
+    #[test]
+    fn only_what_nests_too_deep_is_too_deep() {
+        let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!is_too_deep(nested(JSON_DEPTH_MAX).as_bytes()));
+        assert!(is_too_deep(nested(JSON_DEPTH_MAX + 1).as_bytes()));
+        assert!(is_too_deep(nested(1_000_000).as_bytes()));
+        let wide = format!("[{}]", vec!["{}"; 10_000].join(","));
+        assert!(!is_too_deep(wide.as_bytes()));
+        let quoted = format!("[{:?}]", "[{".repeat(500));
+        assert!(!is_too_deep(quoted.as_bytes()));
+    }
+
+    #[test]
+    fn every_opening_bracket_is_counted() {
+        assert_eq!(opening_brackets("[{".repeat(700).as_bytes()), 1_400);
+        assert_eq!(opening_brackets("]};x".repeat(700).as_bytes()), 0);
+    }
+
+    #[test]
+    fn of_repeated_keys_the_last_counts() {
+        let raw = RawValue::from_string(r#"{"b":1,"a":2,"b":3}"#.to_owned()).unwrap();
+        let object = Object::parse(&raw).unwrap();
+        assert_eq!(object.get("b").unwrap().get(), "3");
+        let sorted: Vec<_> = object
+            .sorted()
+            .into_iter()
+            .map(|(key, value)| (key, value.get()))
+            .collect();
+        assert_eq!(sorted, [("a", "2"), ("b", "3")]);
+    }
 }

@@ -43,3 +43,33 @@ impl PresencePush {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_push_is_understood_or_named() {
+        let check = |payload: &str, expected: &str| {
+            let payload: Box<RawValue> = serde_json::from_str(payload).unwrap();
+            let found = match PresencePush::parse(&payload) {
+                PresencePush::Track(meta) => format!("track {meta}"),
+                other => format!("{other:?}"),
+            };
+            assert_eq!(found, expected, "{payload}");
+        };
+        check(
+            r#"{"type":"presence","event":"track","payload":{"a":1}}"#,
+            r#"track {"a":1}"#,
+        );
+        check(r#"{"event":"TRACK","payload":{}}"#, "track {}");
+        check(r#"{"event":"track"}"#, "track {}");
+        check(r#"{"event":"track","payload":null}"#, "TrackNotAMap");
+        check(r#"{"event":"track","payload":[]}"#, "TrackNotAMap");
+        check(r#"{"event":"Untrack"}"#, "Untrack");
+        check("{}", "NoEvent");
+        check(r#"{"event":"jump"}"#, "Unknown");
+        check(r#"{"event":7}"#, "Unknown");
+        check("[]", "Unknown");
+    }
+}
