@@ -12,10 +12,10 @@ mod value;
 use std::{collections::BTreeMap, fmt};
 
 pub use mistake::{Mistake, Mistakes};
-pub use sections::{Database, Demo, Http, RelayLimits, Serve, Signing, Tail};
+pub use sections::{Demo, Http, RelayLimits, Serve, Signing, Tail};
 pub use value::duration;
 
-use crate::secret::mask_url;
+use crate::secret::{Secret, mask_url};
 
 /// How a value may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("PGRELAY_SAFETY_POLL", "250ms", "how often an idle relay looks without being woken"),
     plain("PGRELAY_BUSY_POLL", "2ms", "how often a busy relay looks"),
     plain("PGRELAY_ARM", "auto", "auto or never: whether writers wake an idle relay by NOTIFY"),
+    plain("PGRELAY_EVALUATE_TIMEOUT", "1s", "longest time PostgreSQL may take to judge filters"),
     plain("PGRELAY_QUEUE_BYTES_MAX", "1MiB", "unsent bytes of one client; above, it is closed"),
     plain("PGRELAY_RING_BYTES_MAX", "64MiB", "memory for recent changes that clients resume from"),
     plain("PGRELAY_FRAME_BYTES_MAX", "5000000", "largest message a client may send"),
@@ -161,6 +162,14 @@ impl Values {
         if let Some(value) = value {
             self.flags.insert(key, (flag, value));
         }
+        self
+    }
+
+    /// Sets `key` to a value that the process made for itself, as if the environment had it.
+    #[must_use]
+    pub fn with_made(mut self, key: &'static str, value: &Secret) -> Self {
+        self.environment
+            .insert(key.to_owned(), value.reveal().to_owned());
         self
     }
 

@@ -3,9 +3,13 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{Masking, Mistake, Mistakes, Origin, Values, masked, setting, value};
+use crate::seam::capture::{self, Arm};
+use pgrelay_capture::{Endpoint, UrlError};
+
 use crate::{
     auth::{ApiKeys, KeySet, Verifier},
     secret::Secret,
+    tasks::Chain,
 };
 
 /// Everything `serve` needs.
@@ -14,7 +18,7 @@ pub struct Serve {
     /// Where to listen.
     pub listen: SocketAddr,
     /// The database and how it is read.
-    pub database: Database,
+    pub database: capture::Config,
     /// Install or upgrade the schema first.
     pub auto_migrate: bool,
     /// Whose tokens are trusted.
@@ -27,31 +31,6 @@ pub struct Serve {
     pub start_timeout: Duration,
     /// Longest time a stop may take.
     pub shutdown_timeout: Duration,
-}
-
-/// The database and how it is read.
-#[derive(Debug, Clone)]
-pub struct Database {
-    /// Where it is.
-    pub url: Secret,
-    /// The same database without a pooler.
-    pub direct_url: Secret,
-    /// Publication whose tables are relayed.
-    pub publication: Box<str>,
-    /// Attach triggers.
-    pub ddl: bool,
-    /// Connections for replay and subscriptions.
-    pub pool_size: usize,
-    /// How long changes can be resumed.
-    pub log_retention: Duration,
-    /// Disk the change log may take.
-    pub log_bytes_max: u64,
-    /// How often an idle relay looks without being woken.
-    pub safety_poll: Duration,
-    /// How often a busy relay looks.
-    pub poll_busy: Duration,
-    /// Whether writers wake an idle relay.
-    pub arm: bool,
 }
 
 /// What the relay allows its clients.
@@ -165,7 +144,7 @@ impl Values {
     ///
     /// # Errors
     /// Every setting that cannot be used.
-    pub fn database(&self) -> Result<Database, Mistakes> {
+    pub fn database(&self) -> Result<capture::Config, Mistakes> {
         let mut reader = Reader::new(self);
         let database = database(&mut reader);
         reader.finish(database)
@@ -224,9 +203,9 @@ impl Values {
     }
 }
 
-fn database(reader: &mut Reader<'_>) -> Option<Database> {
-    let url = reader.need("DATABASE_URL", url);
-    let direct_url = reader.want("PGRELAY_DIRECT_URL", self::url);
+fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
+    let database = reader.need("DATABASE_URL", endpoint);
+    let direct = reader.want("PGRELAY_DIRECT_URL", self::endpoint);
     let publication = reader.need("PGRELAY_PUBLICATION", value::name);
     let ddl = reader.need("PGRELAY_DDL", value::boolean);
     let pool_size = reader.need("PGRELAY_POOL_SIZE", value::count);
@@ -235,14 +214,15 @@ fn database(reader: &mut Reader<'_>) -> Option<Database> {
     let safety_poll = reader.need("PGRELAY_SAFETY_POLL", value::duration);
     let poll_busy = reader.need("PGRELAY_BUSY_POLL", value::duration);
     let arm = reader.need("PGRELAY_ARM", |text| match text {
-        "auto" => Ok(true),
-        "never" => Ok(false),
+        "auto" => Ok(Arm::Auto),
+        "never" => Ok(Arm::Never),
         _ => Err("expected auto or never".to_owned()),
     });
-    let url = url?;
-    Some(Database {
-        direct_url: direct_url?.unwrap_or_else(|| url.clone()),
-        url,
+    let evaluate_timeout = reader.need("PGRELAY_EVALUATE_TIMEOUT", value::duration);
+    let database = database?;
+    Some(capture::Config {
+        direct: direct?.unwrap_or_else(|| database.clone()),
+        database,
         publication: publication?,
         ddl: ddl?,
         pool_size: pool_size?,
@@ -251,6 +231,7 @@ fn database(reader: &mut Reader<'_>) -> Option<Database> {
         safety_poll: safety_poll?,
         poll_busy: poll_busy?,
         arm: arm?,
+        evaluate_timeout: evaluate_timeout?,
     })
 }
 
@@ -307,10 +288,14 @@ fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
-fn url(text: &str) -> Result<Secret, String> {
-    text.parse::<tokio_postgres::Config>()
-        .map(|_| Secret::new(text))
-        .map_err(|_not_a_url| "expected postgres://user:password@host:5432/database".to_owned())
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    pgrelay_capture::parse_url(text).map_err(|error| match error {
+        UrlError::Malformed(_) => {
+            "expected postgres://user:password@host:5432/database, special characters percent-encoded"
+                .to_owned()
+        }
+        other => Chain(&other).to_string(),
+    })
 }
 
 fn processors() -> usize {

@@ -79,7 +79,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A name PostgreSQL could have given to an object.
-pub(super) fn name(text: &str) -> Result<Box<str>, String> {
+pub(super) fn name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 63 || text.contains('\0') {
         return Err("expected a PostgreSQL name of 1 to 63 bytes".to_owned());
     }

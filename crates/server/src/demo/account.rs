@@ -36,7 +36,11 @@ impl Account {
                 let mut fields = line.split(':');
                 let name = fields.next().filter(|name| *name == wanted)?;
                 let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-                Some(Self::Other { name: name.to_owned(), uid, gid })
+                Some(Self::Other {
+                    name: name.to_owned(),
+                    uid,
+                    gid,
+                })
             })
         })
     }
@@ -51,9 +55,13 @@ impl Account {
 
     /// The first folder on the way to `path` that this user cannot enter.
     pub(super) fn barrier<'a>(&self, path: &'a Path) -> Option<&'a Path> {
-        let Self::Other { uid, gid, .. } = self else { return None };
+        let Self::Other { uid, gid, .. } = self else {
+            return None;
+        };
         let closed = |folder: &&Path| {
-            let Ok(data) = fs::metadata(folder) else { return false };
+            let Ok(data) = fs::metadata(folder) else {
+                return false;
+            };
             let bit = match (data.uid() == *uid, data.gid() == *gid) {
                 (true, _) => 0o100,
                 (false, true) => 0o010,
@@ -107,7 +115,10 @@ impl Account {
 async fn can_die_with_us() -> bool {
     let mut probe = Command::new("setpriv");
     probe.args(["--pdeathsig", "INT", "--", "true"]);
-    probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    probe
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     probe.status().await.is_ok_and(|status| status.success())
 }
 
@@ -119,10 +130,20 @@ mod tests {
     fn root_becomes_postgres_or_else_nobody() {
         let passwd = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533::/:/bin/false\n\
                       postgres:x:105:110::/var/lib/postgresql:/bin/sh\n";
-        let other = |name: &str, uid, gid| Account::Other { name: name.to_owned(), uid, gid };
-        assert_eq!(Account::unprivileged(passwd), Some(other("postgres", 105, 110)));
+        let other = |name: &str, uid, gid| Account::Other {
+            name: name.to_owned(),
+            uid,
+            gid,
+        };
+        assert_eq!(
+            Account::unprivileged(passwd),
+            Some(other("postgres", 105, 110))
+        );
         let (without, _) = passwd.split_once("postgres").unwrap();
-        assert_eq!(Account::unprivileged(without), Some(other("nobody", 65534, 65533)));
+        assert_eq!(
+            Account::unprivileged(without),
+            Some(other("nobody", 65534, 65533))
+        );
         assert_eq!(Account::unprivileged("root:x:0:0::/root:/bin/sh"), None);
     }
 
@@ -133,10 +154,17 @@ mod tests {
         let below = root.path().join("a/b");
         fs::create_dir_all(&below).unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let stranger = Account::Other { name: "stranger".to_owned(), uid: 4_000_000, gid: 4_000_000 };
+        let stranger = Account::Other {
+            name: "stranger".to_owned(),
+            uid: 4_000_000,
+            gid: 4_000_000,
+        };
         assert_eq!(stranger.barrier(&below), None);
         fs::set_permissions(root.path().join("a"), fs::Permissions::from_mode(0o700)).unwrap();
-        assert_eq!(stranger.barrier(&below), Some(root.path().join("a").as_path()));
+        assert_eq!(
+            stranger.barrier(&below),
+            Some(root.path().join("a").as_path())
+        );
         assert_eq!(Account::Own.barrier(&below), None);
     }
 }

@@ -26,10 +26,15 @@ impl Keys {
             let claims = json!({
                 "iss": "pgrelay-demo", "role": role, "iat": now, "exp": now + KEY_LIFETIME_SECONDS,
             });
-            let Value::Object(claims) = claims else { return mint(secret, &Map::new()) };
+            let Value::Object(claims) = claims else {
+                return mint(secret, &Map::new());
+            };
             mint(secret, &claims)
         };
-        Ok(Self { anon: key("anon")?, service: key("service_role")? })
+        Ok(Self {
+            anon: key("anon")?,
+            service: key("service_role")?,
+        })
     }
 }
 
@@ -55,7 +60,12 @@ pub(super) fn base_url(address: SocketAddr) -> String {
 
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, keys: Keys { anon, service }, program, url_file } = self;
+        let Self {
+            address,
+            keys: Keys { anon, service },
+            program,
+            url_file,
+        } = self;
         let url = base_url(*address);
         let program = program.display();
         writeln!(f, "pgrelay demo\n")?;
@@ -96,8 +106,16 @@ mod tests {
             url_file: None,
         };
         let text = banner.to_string();
-        let line = |needle: &str| text.lines().find(|line| line.contains(needle)).unwrap().to_owned();
-        assert!(line(" tail ").starts_with("  '/opt/pg relay/pgrelay' tail --url http://127.0.0.1:4000 "));
+        let line = |needle: &str| {
+            text.lines()
+                .find(|line| line.contains(needle))
+                .unwrap()
+                .to_owned()
+        };
+        assert!(
+            line(" tail ")
+                .starts_with("  '/opt/pg relay/pgrelay' tail --url http://127.0.0.1:4000 ")
+        );
         assert!(line("curl").contains(&keys.service));
         assert!(line(" tail ").contains(&keys.anon));
         assert!(line("anon key").ends_with(&keys.anon));

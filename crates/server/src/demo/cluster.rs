@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -48,7 +49,12 @@ impl Cluster {
         path: &str,
     ) -> Result<Self, DemoError> {
         let password = state.secret("password")?;
-        let server = Server { programs, account, state, path };
+        let server = Server {
+            programs,
+            account,
+            state,
+            path,
+        };
         let data = server.init(&password).await?;
         stop_leftover(&data).await;
         let mut tries = 1;
@@ -96,7 +102,9 @@ struct Server<'a> {
 
 impl Server<'_> {
     async fn command(&self, program: &str) -> Command {
-        self.account.command(&self.programs.bin.join(program), self.path).await
+        self.account
+            .command(&self.programs.bin.join(program), self.path)
+            .await
     }
 
     /// The data folder, made by the first run with this major version.
@@ -119,10 +127,20 @@ impl Server<'_> {
         };
         prepare().map_err(DemoError::io(format!("create {}", aside.display())))?;
         self.state.write_private(&file, password.reveal())?;
-        self.account.give(&file).map_err(DemoError::io("hand over the password file"))?;
+        self.account
+            .give(&file)
+            .map_err(DemoError::io("hand over the password file"))?;
         let mut initdb = self.command("initdb").await;
-        initdb.arg("--pgdata").arg(&aside).arg("--pwfile").arg(&file);
-        initdb.args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8"]);
+        initdb
+            .arg("--pgdata")
+            .arg(&aside)
+            .arg("--pwfile")
+            .arg(&file);
+        initdb.args([
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+        ]);
         initdb.args(["--no-locale", "--no-sync"]);
         let output = initdb.output().await.map_err(DemoError::io("run initdb"));
         fs::remove_file(&file).map_err(DemoError::io("remove the password file"))?;
@@ -138,37 +156,57 @@ impl Server<'_> {
     async fn launch(&self, data: &Path, password: &Secret) -> Result<Cluster, DemoError> {
         let port = free_port().map_err(DemoError::io("find a free port"))?;
         let log = self.state.folder().join("postgres.log");
-        let output = || File::options().create(true).append(true).open(&log);
         let begin = || {
-            File::create(&log)?;
-            Ok((output()?, output()?))
+            let file = File::options()
+                .create(true)
+                .write(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&log)?;
+            Ok((file.try_clone()?, file))
         };
-        let (stdout, stderr) =
-            begin().map_err(DemoError::io(format!("open {}", log.display())))?;
+        let (stdout, stderr) = begin().map_err(DemoError::io(format!("open {}", log.display())))?;
         let mut command = self.command("postgres").await;
         command.arg("-D").arg(data).arg("-p").arg(port.to_string());
-        command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
+        command.args([
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+        ]);
         command.args(["-c", "logging_collector=off", "-c", "timezone=UTC"]);
-        command.stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+        command
+            .stdout(Stdio::from(stdout))
+            .stderr(Stdio::from(stderr));
         let child = command.spawn().map_err(DemoError::io("run postgres"))?;
-        let url = format!("postgres://postgres:{}@127.0.0.1:{port}/postgres", password.reveal());
-        let mut cluster = Cluster { child, url: Secret::new(url) };
+        let url = format!(
+            "postgres://postgres:{}@127.0.0.1:{port}/postgres",
+            password.reveal()
+        );
+        let mut cluster = Cluster {
+            child,
+            url: Secret::new(url),
+        };
         self.wait_ready(&mut cluster, &log).await?;
-        self.state.write_private(
-            &self.state.folder().join("database-url"),
-            cluster.url.reveal(),
-        )?;
+        self.state
+            .write_private(&self.state.database_url_file(), cluster.url.reveal())?;
         Ok(cluster)
     }
 
     async fn wait_ready(&self, cluster: &mut Cluster, log: &Path) -> Result<(), DemoError> {
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
-            if let Some(status) = cluster.child.try_wait().map_err(DemoError::io("look at postgres"))? {
+            if let Some(status) = cluster
+                .child
+                .try_wait()
+                .map_err(DemoError::io("look at postgres"))?
+            {
                 let text = fs::read(log).unwrap_or_default();
                 return Err(failed("postgres", status, &String::from_utf8_lossy(&text)));
             }
-            if let Ok((client, connection)) = tokio_postgres::connect(cluster.url.reveal(), NoTls).await {
+            if let Ok((client, connection)) =
+                tokio_postgres::connect(cluster.url.reveal(), NoTls).await
+            {
                 drop((client, connection));
                 return Ok(());
             }
@@ -181,7 +219,11 @@ impl Server<'_> {
 fn failed(program: &'static str, status: ExitStatus, output: &str) -> DemoError {
     let lines: Vec<_> = output.lines().collect();
     let output = lines[lines.len().saturating_sub(OUTPUT_LINES_MAX)..].join("\n");
-    DemoError::Program { program, status: status.to_string(), output }
+    DemoError::Program {
+        program,
+        status: status.to_string(),
+        output,
+    }
 }
 
 /// A port that is free now.
@@ -190,7 +232,10 @@ fn free_port() -> std::io::Result<u16> {
 }
 
 fn pid_of(child: &Child) -> Option<Pid> {
-    child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+    child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw)
 }
 
 fn signal(pid: Pid, signal: Signal) {
@@ -201,12 +246,20 @@ fn signal(pid: Pid, signal: Signal) {
 
 /// Stops a server that a killed run left behind. The state's lock is ours, so nobody else uses it.
 async fn stop_leftover(data: &Path) {
-    let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else { return };
-    let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).and_then(Pid::from_raw);
+    let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else {
+        return;
+    };
+    let pid = text
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse().ok())
+        .and_then(Pid::from_raw);
     let Some(pid) = pid else { return };
     // The number may belong to another process by now.
     let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-    let ours = String::from_utf8_lossy(&line).split('\0').any(|argument| Path::new(argument) == data);
+    let ours = String::from_utf8_lossy(&line)
+        .split('\0')
+        .any(|argument| Path::new(argument) == data);
     if !ours {
         return;
     }

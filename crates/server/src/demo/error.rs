@@ -57,7 +57,9 @@ pub enum DemoError {
         checkout: PathBuf,
     },
     /// Another demo uses the folder.
-    #[error("another demo is running with {0}: stop it, or name another folder with PGRELAY_DEMO_DIR")]
+    #[error(
+        "another demo is running with {0}: stop it, or name another folder with PGRELAY_DEMO_DIR"
+    )]
     Running(PathBuf),
     /// The system has no randomness.
     #[error("the system gives no random bytes for a secret")]

@@ -33,7 +33,9 @@ struct Messages {
 
 /// The demo's own routes.
 pub(super) fn router(store: Store, tokens: Arc<dyn TokenVerifier>) -> Router {
-    Router::new().route("/demo/messages", post(insert)).with_state(Messages { store, tokens })
+    Router::new()
+        .route("/demo/messages", post(insert))
+        .with_state(Messages { store, tokens })
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,7 +65,11 @@ async fn insert(
         .map_err(|error| Refusal::unauthorized(error.connect_text()))?;
     if &*claims.role != WRITER_ROLE {
         let message = "only the service key may write here".to_owned();
-        return Err(Refusal { status: StatusCode::FORBIDDEN, code: "forbidden", message });
+        return Err(Refusal {
+            status: StatusCode::FORBIDDEN,
+            code: "forbidden",
+            message,
+        });
     }
     let Json(message) =
         message.map_err(|error| Refusal::bad_request("body_invalid", error.body_text()))?;
@@ -76,12 +82,20 @@ async fn insert(
             let kind = [(header::CONTENT_TYPE, "application/json")];
             Ok((StatusCode::CREATED, kind, row).into_response())
         }
-        Err(InsertError::Insert(error)) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
-            Err(Refusal::bad_request("booking_missing", "there is no such booking"))
+        Err(InsertError::Insert(error))
+            if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) =>
+        {
+            Err(Refusal::bad_request(
+                "booking_missing",
+                "there is no such booking",
+            ))
         }
         Err(error) => {
             tracing::error!(error = %Chain(&error), "insert a demo message");
-            Err(Refusal::unavailable("unavailable", "the message could not be written; try again"))
+            Err(Refusal::unavailable(
+                "unavailable",
+                "the message could not be written; try again",
+            ))
         }
     }
 }

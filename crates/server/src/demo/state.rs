@@ -24,12 +24,14 @@ impl State {
     /// Opens the folder, making it if need be. `account` can enter it.
     pub(super) fn open(demo: &config::Demo, account: &Account) -> Result<Self, DemoError> {
         let folder = choose(demo, account)?;
-        if let Some(checkout) = checkout_above(&folder) {
-            return Err(DemoError::BelowCheckout { folder, checkout: checkout.to_owned() });
+        if let Some(checkout) = checkout_above(&folder).map(Path::to_owned) {
+            return Err(DemoError::BelowCheckout { folder, checkout });
         }
         let shown = folder.display().to_string();
         fs::create_dir_all(&folder).map_err(DemoError::io(format!("create {shown}")))?;
-        let owner = fs::metadata(&folder).map_err(DemoError::io(format!("look at {shown}")))?.uid();
+        let owner = fs::metadata(&folder)
+            .map_err(DemoError::io(format!("look at {shown}")))?
+            .uid();
         if owner != rustix::process::geteuid().as_raw() {
             return Err(DemoError::ForeignState(folder));
         }
@@ -41,15 +43,30 @@ impl State {
             .map_err(DemoError::io(format!("set the permissions of {shown}")))?;
         if let Some(barrier) = account.barrier(&folder) {
             let (barrier, account) = (barrier.to_owned(), account.name().to_owned());
-            return Err(DemoError::ClosedState { folder, barrier, account });
+            return Err(DemoError::ClosedState {
+                folder,
+                barrier,
+                account,
+            });
         }
-        let lock = private(OpenOptions::new().create(true).truncate(false), &folder.join("lock"))
-            .map_err(DemoError::io(format!("open the lock in {shown}")))?;
+        let lock = private(
+            OpenOptions::new().create(true).truncate(false),
+            &folder.join("lock"),
+        )
+        .map_err(DemoError::io(format!("open the lock in {shown}")))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder, _lock: lock }),
+            Ok(()) => Ok(Self {
+                folder,
+                _lock: lock,
+            }),
             Err(TryLockError::WouldBlock) => Err(DemoError::Running(folder)),
             Err(TryLockError::Error(error)) => Err(DemoError::io("lock the state folder")(error)),
         }
+    }
+
+    /// The file that holds the URL of the demo's own database while it runs.
+    pub(super) fn database_url_file(&self) -> PathBuf {
+        self.folder.join("database-url")
     }
 
     /// The folder.
@@ -93,7 +110,8 @@ fn private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 
 fn choose(demo: &config::Demo, account: &Account) -> Result<PathBuf, DemoError> {
     if let Some(named) = &demo.dir {
-        return std::path::absolute(named).map_err(DemoError::io("make the state folder's path absolute"));
+        return std::path::absolute(named)
+            .map_err(DemoError::io("make the state folder's path absolute"));
     }
     match (account, &demo.state_home) {
         (Account::Other { .. }, _) => Ok(PathBuf::from("/var/lib/pgrelay-demo")),
@@ -104,7 +122,9 @@ fn choose(demo: &config::Demo, account: &Account) -> Result<PathBuf, DemoError> 
 
 /// The source checkout that `folder` is in, if any: data does not belong there.
 fn checkout_above(folder: &Path) -> Option<&Path> {
-    folder.ancestors().find(|above| above.join("crates/server/Cargo.toml").exists())
+    folder
+        .ancestors()
+        .find(|above| above.join("crates/server/Cargo.toml").exists())
 }
 
 #[cfg(test)]
@@ -130,9 +150,15 @@ mod tests {
         let second = open(&folder).unwrap().secret("jwt-secret").unwrap();
         assert_eq!(first.reveal(), second.reveal());
         assert_eq!(first.reveal().len(), 64);
-        let mode = fs::metadata(folder.join("jwt-secret")).unwrap().permissions().mode();
+        let mode = fs::metadata(folder.join("jwt-secret"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
     }
 
     #[test]
@@ -150,7 +176,10 @@ mod tests {
         fs::create_dir_all(root.path().join("crates/server")).unwrap();
         fs::write(root.path().join("crates/server/Cargo.toml"), "").unwrap();
         let folder = root.path().join("target/demo");
-        assert!(matches!(open(&folder), Err(DemoError::BelowCheckout { .. })));
+        assert!(matches!(
+            open(&folder),
+            Err(DemoError::BelowCheckout { .. })
+        ));
         assert!(!folder.exists());
     }
 }

@@ -34,12 +34,16 @@ impl Store {
     /// Of the database at `endpoint`.
     pub(super) fn new(endpoint: Endpoint) -> Result<Self, DemoError> {
         let config = endpoint.config().clone();
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
         let pool = Pool::builder(Manager::from_connect(config, endpoint, recycling))
             .max_size(POOL_SIZE)
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| DemoError::io("make a connection pool")(std::io::Error::other(error)))?;
+            .map_err(|error| {
+                DemoError::io("make a connection pool")(std::io::Error::other(error))
+            })?;
         Ok(Self(pool))
     }
 
@@ -57,7 +61,9 @@ impl Store {
         content: &str,
     ) -> Result<String, InsertError> {
         let client = self.0.get().await?;
-        let row = client.query_one(INSERT_MESSAGE, &[&booking, &sender_role, &content]).await?;
+        let row = client
+            .query_one(INSERT_MESSAGE, &[&booking, &sender_role, &content])
+            .await?;
         Ok(row.try_get(0)?)
     }
 }

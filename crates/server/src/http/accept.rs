@@ -81,7 +81,7 @@ impl Accept {
                     self.serve(stream, permit);
                 }
                 Err(error) if is_one_clients(&error) => {
-                    tracing::debug!(%error, "client left in the backlog")
+                    tracing::debug!(%error, "client left in the backlog");
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut exhausted, true) {

@@ -32,9 +32,11 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Refusal;
 use crate::{
     clock::unix_now,
-    seam::{EventStream, Kind, Relay, StreamEvent, StreamRequest},
+    seam::relay::{EventStream, Kind, Relay, StreamEvent, StreamRequest},
     tasks::{Group, Tasks},
 };
+pub(crate) use query::bearer;
+
 use query::EventQuery;
 
 /// Time between two signs of life on a silent stream; proxies cut at 30 s or later.

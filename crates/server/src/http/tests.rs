@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::{
     auth::{ApiKeys, KeySet, Verifier, mint},
-    seam::Relay,
+    seam::relay::Relay,
     secret::Secret,
     tasks::Tasks,
 };

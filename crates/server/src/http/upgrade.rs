@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use super::answer::supabase_error;
 use crate::{
     clock::unix_now,
-    seam::{NewSocket, Relay},
+    seam::relay::{NewSocket, Relay},
     tasks::{Group, TaskError, Tasks},
 };
 

@@ -107,7 +107,7 @@ fn token(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The token of an `Authorization: Bearer` header.
-pub(super) fn bearer(value: &str) -> Option<&str> {
+pub(crate) fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
