@@ -147,7 +147,7 @@ pub async fn run(
     notes: &mut (dyn Write + Send),
 ) -> Result<(), TailError> {
     let mut failures = 0;
-    let mut joined_once = false;
+    let mut live_once = false;
     loop {
         let connected = connection::open(&settings.url, &key(settings)?).await;
         let why = match connected {
@@ -157,19 +157,20 @@ pub async fn run(
                     out,
                     notes,
                     joined: false,
+                    live: false,
                 };
                 let ended = session.run(connection).await;
-                if session.joined {
-                    (failures, joined_once) = (0, true);
+                if session.live {
+                    (failures, live_once) = (0, true);
                 }
                 match ended {
                     Ok(Ended::Enough) => return Ok(()),
                     Ok(Ended::Broken(why)) => why,
-                    Err(TailError::Refused(reason)) if joined_once => reason,
+                    Err(TailError::Refused(reason)) if live_once => reason,
                     Err(error) => return Err(error),
                 }
             }
-            Err(error) if error.is_final() && !joined_once => {
+            Err(error) if error.is_final() && !live_once => {
                 return Err(TailError::Connect(error));
             }
             Err(error) => crate::tasks::Chain(&error).to_string(),
@@ -211,6 +212,8 @@ struct Session<'a> {
     out: &'a mut (dyn Write + Send),
     notes: &'a mut (dyn Write + Send),
     joined: bool,
+    /// Events can come: from here on, trouble may pass by itself.
+    live: bool,
 }
 
 impl Session<'_> {
@@ -270,6 +273,7 @@ impl Session<'_> {
             Incoming::Joined => {
                 self.joined = true;
                 if self.follow.entry.is_none() {
+                    self.live = true;
                     note(self.notes, "connected")?;
                 }
             }
@@ -282,12 +286,12 @@ impl Session<'_> {
                 failed,
                 cursor,
             } => {
-                self.keep(cursor);
-                note(self.notes, &message)?;
-                // Before anything was delivered, a binding that is not live is the user's mistake.
-                if failed && self.follow.since.is_none() {
+                if failed && cursor.is_none() && !self.live {
                     return Err(TailError::Refused(message));
                 }
+                self.live |= !failed;
+                self.keep(cursor);
+                note(self.notes, &message)?;
             }
             Incoming::Checkpoint { cursor } => self.keep(Some(cursor)),
             Incoming::Event { line, cursor } => {
@@ -319,3 +323,6 @@ fn close_text(frame: Option<tokio_tungstenite::tungstenite::protocol::CloseFrame
         None => "closed".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
