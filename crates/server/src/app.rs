@@ -13,6 +13,7 @@ use crate::{
     config::{RelayLimits, Serve},
     error::Error,
     http::{self, Accept, Gate, Probe, Readiness, Routes, Streams},
+    schema,
     seam::{
         capture::{self, Health},
         relay::{self, Relay},
@@ -94,8 +95,10 @@ impl App {
         let relay_metrics = Arc::new(relay::Metrics::default());
         relay_metrics.register(&mut registry);
 
-        let key = capture::cursor_key(&serve.database).await;
-        let key = key.map_err(Error::database("read the cursor key"))?;
+        let key = schema::patiently(serve.start_timeout, "read the cursor key", || {
+            capture::cursor_key(&serve.database)
+        })
+        .await?;
         let parts = capture::open(serve.database, capture_metrics).await;
         let parts = parts.map_err(Error::database("open the change log"))?;
         let tokens: Arc<dyn TokenVerifier> = Arc::new(serve.signing.verifier());

@@ -58,10 +58,13 @@ async fn serve(flags: &ServeFlags, values: Values) -> Result<(), Error> {
     for key in values.unknown() {
         tracing::warn!(key, "there is no such setting; it is ignored");
     }
-    let stop = StopSignal::new().map_err(Error::io("wait for signals"))?;
+    let mut stop = StopSignal::new().map_err(Error::io("wait for signals"))?;
     let listener = app::bind(serve.listen)?;
     if serve.auto_migrate {
-        schema::migrate(&serve.database, serve.start_timeout).await?;
+        tokio::select! {
+            migrated = schema::migrate(&serve.database, serve.start_timeout) => migrated?,
+            () = stop.wait() => return Ok(()),
+        }
     }
     let page = page::html(&Prefill {
         table: "public.messages".to_owned(),

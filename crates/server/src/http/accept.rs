@@ -148,3 +148,129 @@ fn is_one_clients(error: &io::Error) -> bool {
             | io::ErrorKind::Interrupted
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// A server of `router`; where it listens.
+    fn start(tasks: &Tasks, router: Router, connections_max: usize) -> SocketAddr {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let accept = Accept {
+            listener,
+            router,
+            tasks: tasks.clone(),
+            connections_max,
+        };
+        tasks.spawn(
+            Group::Accept,
+            "accept",
+            accept.run(tasks.stop_token(Group::Accept)),
+        );
+        address
+    }
+
+    async fn read_all(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    fn hello() -> Router {
+        Router::new().route("/", get(|| async { "hello" }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_never_ends_is_cut_off() {
+        let tasks = Tasks::new();
+        let mut stream = TcpStream::connect(start(&tasks, hello(), 10))
+            .await
+            .unwrap();
+        let begun = Instant::now();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n")
+            .await
+            .unwrap();
+        read_all(&mut stream).await;
+        assert!(
+            begun.elapsed() <= HEAD_TIMEOUT + Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_head_beyond_its_limits_is_refused() {
+        let tasks = Tasks::new();
+        let address = start(&tasks, hello(), 10);
+        let many = "a: b\r\n".repeat(HEADERS_MAX + 1);
+        let large = format!("a: {}\r\n", "b".repeat(2 * HEAD_BYTES_MAX));
+        for headers in [many, large] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+            // The server may hang up before it has read everything.
+            drop(stream.write_all(request.as_bytes()).await);
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 431");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_wait_their_turn() {
+        let tasks = Tasks::new();
+        let address = start(&tasks, hello(), 1);
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        first.readable().await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        assert_eq!(tasks.running(Group::Session).values().sum::<usize>(), 1);
+        drop(first);
+        assert!(read_all(&mut second).await.ends_with("hello"));
+    }
+
+    #[tokio::test]
+    async fn stopping_ends_idle_connections_and_finishes_requests() {
+        let tasks = Tasks::new();
+        let (begun, answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (handler_begun, handler_answer) = (Arc::clone(&begun), Arc::clone(&answer));
+        let slow = move || async move {
+            handler_begun.add_permits(1);
+            handler_answer.acquire().await.unwrap().forget();
+            "done"
+        };
+        let address = start(&tasks, hello().route("/slow", get(slow)), 10);
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut busy = TcpStream::connect(address).await.unwrap();
+        busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        begun.acquire().await.unwrap().forget();
+
+        tasks.stop_token(Group::Accept).cancel();
+        tasks.wait(Group::Accept).await;
+        tasks.stop_token(Group::Session).cancel();
+        assert!(read_all(&mut idle).await.ends_with("hello"));
+        answer.add_permits(1);
+        assert!(read_all(&mut busy).await.ends_with("done"));
+        tasks.wait(Group::Session).await;
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}
