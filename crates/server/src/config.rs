@@ -93,7 +93,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("PGRELAY_EVENT_STREAMS_MAX", "1000", "Server-Sent Events streams at a time"),
     plain("PGRELAY_START_TIMEOUT", "10s", "how long a start waits for PostgreSQL to answer"),
     plain("PGRELAY_SHUTDOWN_TIMEOUT", "20s", "longest time a stop may take"),
-    unset("PGRELAY_PG_BIN", Masking::Plain, "demo: folder with postgres, initdb and pg_ctl"),
+    unset("PGRELAY_PG_BIN", Masking::Plain, "demo: folder with the programs postgres and initdb"),
     unset("PGRELAY_DEMO_DIR", Masking::Plain, "demo: folder for its database and secret; default: the user's state folder"),
     plain("PGRELAY_URL", "http://127.0.0.1:4000", "tail: the relay to connect to"),
     unset("PGRELAY_KEY", Masking::Hidden, "tail: token or key; default: one made from PGRELAY_JWT_SECRET"),
