@@ -1,14 +1,42 @@
 //! PostgreSQL to ordered, durable batches of changes.
 
+mod catalog;
+mod chain;
+mod config;
 mod connect;
+mod continuity;
+mod deliver;
 mod doorbell;
 mod error;
+mod health;
+mod ledger;
+mod live;
+mod log;
+mod logged;
+mod metrics;
+mod migrate;
+mod open;
+mod pool;
+mod query;
+mod reader;
 mod retry;
+mod sequencer;
+mod session;
+mod source;
 mod tls;
+mod upkeep;
 mod url;
+mod values;
 
+pub use config::{Arm, Config};
 pub use connect::Endpoint;
 pub use error::{Error, Kind, Report};
+pub use health::Health;
+pub use log::Log;
+pub use metrics::Metrics;
+pub use migrate::{MigrateReport, cursor_key, migrate, migrations};
+pub use open::{Parts, open};
 pub use retry::Retry;
+pub use source::Source;
 pub use tls::{SslMode, Tls, TlsError};
 pub use url::{UrlError, parse_url};
