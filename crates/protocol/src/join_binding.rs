@@ -130,8 +130,12 @@ fn id(object: &Object<'_>) -> u32 {
     }
     text.push(b'}');
     let hash = digest(&SHA256, &text);
-    let head: [u8; 4] = *hash.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
-    (u32::from_be_bytes(head) & ID_MAX).max(1)
+    shorten(*hash.as_ref().first_chunk().expect("SHA-256 has 32 bytes"))
+}
+
+/// Clients test ids for truth, so none is 0.
+fn shorten(hash: [u8; 4]) -> u32 {
+    (u32::from_be_bytes(hash) & ID_MAX).max(1)
 }
 
 fn parse_spec(entry: &Object<'_>) -> Result<BindingSpec, String> {
@@ -258,6 +262,12 @@ mod tests {
             SELECT_COLUMNS_MAX,
             "Error parsing `select` params: must not have more than 1600 columns",
         );
+    }
+
+    #[test]
+    fn no_id_is_zero_or_has_32_bits() {
+        assert_eq!(shorten([0x80, 0, 0, 0]), 1);
+        assert_eq!(shorten([0xFF; 4]), ID_MAX);
     }
 
     #[test]
