@@ -27,7 +27,7 @@ pub struct Metrics {
     pub(crate) leader: Gauge,
     pub(crate) armed: Gauge,
     pub(crate) batch_id: Gauge,
-    pub(crate) unsequenced_ms: Gauge,
+    pub(crate) ledger_lag: Gauge,
     pub(crate) log_bytes: Gauge,
     pub(crate) floor_batch: Gauge,
 }
@@ -50,94 +50,79 @@ impl Metrics {
     /// Names every figure in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         let capture = registry.sub_registry_with_prefix("pgrelay_capture");
-        let mut counter =
-            |name: &str, help: &str, metric: &Counter| capture.register(name, help, metric.clone());
-        counter("steps", "Looks into the change log", &self.steps);
-        counter("batches", "Batches handed to the relay", &self.batches);
-        counter("rows", "Changes handed to the relay", &self.rows);
-        counter(
-            "rings",
-            "Times a writer rang the doorbell of a sleeping relay",
-            &self.rings,
-        );
-        counter("arms", "Times the relay went to sleep", &self.arms);
-        counter(
-            "lost_wakeups",
-            "Batches found by the safety poll that nobody rang for; must stay 0",
-            &self.lost_wakeups,
-        );
-        counter(
-            "collisions",
-            "Times another sequencer was first",
-            &self.collisions,
-        );
-        counter(
-            "reconnects",
-            "Times the direct connection was lost",
-            &self.reconnects,
-        );
-        counter(
-            "epochs",
-            "Times the history could not be continued",
-            &self.epochs,
-        );
-        counter(
-            "holes",
-            "Marks of missing changes handed to the relay",
-            &self.holes,
-        );
-        counter(
-            "replays",
-            "Parts of the log read for clients that were away",
-            &self.replays,
-        );
-        counter(
-            "evaluations",
-            "Filter evaluations done by PostgreSQL",
-            &self.evaluations,
-        );
-        counter(
-            "evaluation_failures",
-            "Filter evaluations that failed",
-            &self.evaluation_failures,
-        );
-        let mut gauge =
-            |name: &str, help: &str, metric: &Gauge| capture.register(name, help, metric.clone());
-        gauge("live", "1 while changes are followed", &self.live);
-        gauge(
-            "leader",
-            "1 while this relay holds the sequencer's lease",
-            &self.leader,
-        );
-        gauge(
-            "armed",
-            "1 while the relay sleeps and writers ring",
-            &self.armed,
-        );
-        gauge(
-            "batch_id",
-            "The last batch handed to the relay",
-            &self.batch_id,
-        );
-        gauge(
-            "ledger_lag_ms",
-            "Age of the oldest batch that this relay has not handed on",
-            &self.unsequenced_ms,
-        );
-        gauge(
-            "log_bytes",
-            "Size of change log and ledger",
-            &self.log_bytes,
-        );
-        gauge(
-            "floor_batch",
-            "Batches up to this one may be gone from the log",
-            &self.floor_batch,
-        );
-        capture.register(
-            "safety_finds",
-            "Batches found by the safety poll, by cause",
-            self.safety_finds.clone(),
-        );
+        for (name, help, counter) in self.counters() {
+            capture.register(name, help, counter.clone());
+        }
+        for (name, help, gauge) in self.gauges() {
+            capture.register(name, help, gauge.clone());
+        }
+        let help = "Batches found by the safety poll before a bell was heard, by cause";
+        capture.register("safety_finds", help, self.safety_finds.clone());
+    }
+
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 13] {
+        [
+            ("steps", "Looks into the change log", &self.steps),
+            ("batches", "Batches handed to the relay", &self.batches),
+            ("rows", "Changes handed to the relay", &self.rows),
+            ("rings", "Bells heard while asleep", &self.rings),
+            ("arms", "Times the relay went to sleep", &self.arms),
+            (
+                "lost_wakeups",
+                "Finds nobody rang for; must stay 0",
+                &self.lost_wakeups,
+            ),
+            (
+                "collisions",
+                "Times another sequencer was first",
+                &self.collisions,
+            ),
+            (
+                "reconnects",
+                "Times the direct connection was lost",
+                &self.reconnects,
+            ),
+            ("epochs", "Times the history broke off", &self.epochs),
+            ("holes", "Marks of missing changes told", &self.holes),
+            (
+                "replays",
+                "Parts of the log read for replays",
+                &self.replays,
+            ),
+            (
+                "evaluations",
+                "Filter evaluations by PostgreSQL",
+                &self.evaluations,
+            ),
+            (
+                "evaluation_failures",
+                "Those that failed",
+                &self.evaluation_failures,
+            ),
+        ]
+    }
+
+    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 7] {
+        [
+            ("live", "1 while changes are followed", &self.live),
+            ("leader", "1 while this relay sequences", &self.leader),
+            ("armed", "1 while writers ring for this relay", &self.armed),
+            (
+                "batch_id",
+                "The last batch handed to the relay",
+                &self.batch_id,
+            ),
+            (
+                "ledger_lag",
+                "Batches not handed to the relay yet",
+                &self.ledger_lag,
+            ),
+            ("log_bytes", "Size of the change log", &self.log_bytes),
+            (
+                "floor_batch",
+                "Batches up to here may be gone",
+                &self.floor_batch,
+            ),
+        ]
     }
 }

@@ -16,28 +16,23 @@ pub(crate) struct Migration {
     sql: &'static str,
 }
 
-/// Every file, in order. A released file is never changed.
-pub(crate) const MIGRATIONS: &[Migration] = &[
-    Migration {
-        name: "pgrelay/0001_log",
-        sql: include_str!("../../../sql/pgrelay/0001_log.sql"),
-    },
-    Migration {
-        name: "pgrelay/0002_capture",
-        sql: include_str!("../../../sql/pgrelay/0002_capture.sql"),
-    },
-    Migration {
-        name: "pgrelay/0003_ledger",
-        sql: include_str!("../../../sql/pgrelay/0003_ledger.sql"),
-    },
-    Migration {
-        name: "pgrelay/0004_retention",
-        sql: include_str!("../../../sql/pgrelay/0004_retention.sql"),
-    },
-    Migration {
-        name: "pgrelay/0005_publish",
-        sql: include_str!("../../../sql/pgrelay/0005_publish.sql"),
-    },
+macro_rules! files {
+    ($($name:literal),+ $(,)?) => {
+        &[$(Migration {
+            name: $name,
+            sql: include_str!(concat!("../../../sql/", $name, ".sql")),
+        }),+]
+    };
+}
+
+/// Every file, in order: what keeps the books is made by the first. A released file is never changed.
+pub(crate) const MIGRATIONS: &[Migration] = files![
+    "pgrelay/0001_log",
+    "pgrelay/0002_capture",
+    "pgrelay/0003_ledger",
+    "pgrelay/0004_retention",
+    "pgrelay/0005_publish",
+    "realtime/0001_roles",
 ];
 
 /// Two relays that start together must not migrate together.
@@ -162,30 +157,21 @@ fn parse_key(text: &str) -> Option<[u8; 32]> {
 
 /// Refuses a schema that this program was not made for.
 pub(crate) async fn require_current(session: &mut Session) -> Result<(), Error> {
-    let needed = MIGRATIONS.last().map_or("", |migration| migration.name);
-    match applied(session).await? {
-        None => Err(Error::Schema {
+    let Some(known) = applied(session).await? else {
+        return Err(Error::Schema {
             found: "missing".to_owned(),
-            needed,
-        }),
-        Some(known)
-            if MIGRATIONS
-                .iter()
-                .all(|migration| known.contains_key(migration.name)) =>
-        {
-            Ok(())
-        }
-        Some(known) => {
-            let found = known
-                .into_keys()
-                .max()
-                .unwrap_or_else(|| "empty".to_owned());
-            Err(Error::Schema {
-                found: format!("at {found}"),
-                needed,
-            })
-        }
-    }
+            needed: "installing",
+        });
+    };
+    let missing = MIGRATIONS
+        .iter()
+        .find(|migration| !known.contains_key(migration.name));
+    missing.map_or(Ok(()), |migration| {
+        Err(Error::Schema {
+            found: format!("without {}", migration.name),
+            needed: "an upgrade",
+        })
+    })
 }
 
 /// Name and checksum of what is installed; `None` where nothing is.
@@ -288,13 +274,17 @@ mod tests {
 
     #[test]
     fn every_file_of_the_schema_is_carried_in_order() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sql/pgrelay");
-        let mut files: Vec<_> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter_map(|name| Some(format!("pgrelay/{}", name.strip_suffix(".sql")?)))
-            .collect();
-        files.sort();
+        let mut files = Vec::new();
+        for part in ["pgrelay", "realtime"] {
+            let folder = format!("{}/../../sql/{part}", env!("CARGO_MANIFEST_DIR"));
+            let mut names: Vec<_> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter_map(|name| Some(format!("{part}/{}", name.strip_suffix(".sql")?)))
+                .collect();
+            names.sort();
+            files.extend(names);
+        }
         let carried: Vec<_> = MIGRATIONS.iter().map(|migration| migration.name).collect();
         assert_eq!(carried, files);
     }

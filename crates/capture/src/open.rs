@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    catalog::Catalog, config::Config, health::Health, log::Log, metrics::Metrics, pool::Pool,
-    source::Source,
+    catalog::Catalog, compile::Compiler, config::Config, health::Health, log::Log,
+    metrics::Metrics, pool::Pool, resolver::Resolver, source::Source,
 };
 
 /// The parts, sharing one pool and one view of the catalog.
@@ -14,6 +14,8 @@ pub struct Parts {
     pub source: Source,
     /// Past changes.
     pub log: Log,
+    /// What only the database can decide about subscriptions.
+    pub resolver: Resolver,
     /// Whether the source follows the log.
     pub health: Health,
 }
@@ -25,8 +27,19 @@ pub fn open(config: Config, metrics: Arc<Metrics>) -> Parts {
     let catalog = Arc::new(Catalog::default());
     let health = Health::default();
     let log = Log::new(pool.clone(), Arc::clone(&catalog), Arc::clone(&metrics));
+    let compiler = Compiler {
+        pool: pool.clone(),
+        limit: config.evaluate_timeout,
+    };
+    let resolver = Resolver::new(
+        compiler,
+        Arc::clone(&catalog),
+        Arc::clone(&metrics),
+        config.ddl,
+    );
+    let config = Arc::new(config);
     let source = Source {
-        config: Arc::new(config),
+        config,
         pool,
         catalog,
         metrics,
@@ -35,6 +48,7 @@ pub fn open(config: Config, metrics: Arc<Metrics>) -> Parts {
     Parts {
         source,
         log,
+        resolver,
         health,
     }
 }

@@ -48,7 +48,8 @@ const NEWS: Query = Query::new(
 );
 const SIZES: Query = Query::new(
     "select coalesce((select sum(bytes) from pgrelay.segments()), 0)::bigint,
-            coalesce((select max(value::bigint) from pgrelay.meta where key = 'floor'), 0)",
+            coalesce((select max(value::bigint) from pgrelay.meta where key = 'floor'), 0),
+            coalesce((select max(id) from pgrelay.ledger), 0)",
     &[],
 );
 
@@ -118,6 +119,8 @@ impl<'a> Upkeep<'a> {
             let row = &self.ask("measure the log", &SIZES, &[]).await?[0];
             self.metrics.log_bytes.set(row.get(0));
             self.metrics.floor_batch.set(row.get(1));
+            let lag = row.get::<_, i64>(2) - self.metrics.batch_id.get();
+            self.metrics.ledger_lag.set(lag.max(0));
         }
         Ok(attached | (round.is_multiple_of(NEWS_EVERY) && self.has_news().await?))
     }

@@ -6,11 +6,11 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use pgrelay_capture::{Arm, Config, Health, Log, Metrics, migrate, open, parse_url};
-use pgrelay_protocol::Position;
+use pgrelay_capture::{Arm, Config, Health, Log, Metrics, Resolver, migrate, open, parse_url};
+use pgrelay_protocol::{BindingSpec, EventKind, NamePattern, Position};
 use pgrelay_relay::{
     change::{Change, Operation, Page},
-    ports::{ChangeLog, ChangeSource, Feed, FeedEvent, Replay, ReplayError, Stopped},
+    ports::{ChangeLog, ChangeSource, Claims, Feed, FeedEvent, Replay, ReplayError, Stopped},
 };
 use pgrelay_test_support::{DatabaseUrl, Session, TestDatabase, wait_for};
 use prometheus_client::registry::Registry;
@@ -87,6 +87,28 @@ pub(crate) fn told(change: &Change) -> String {
         text.push_str(image.text());
     }
     text
+}
+
+/// A binding for `table` of schema public, or `schema.table`.
+pub(crate) fn spec(table: &str, filter: &str) -> BindingSpec {
+    let (schema, table) = table.split_once('.').unwrap_or(("public", table));
+    BindingSpec {
+        event: EventKind::All,
+        schema: NamePattern::parse(schema),
+        table: NamePattern::parse(table),
+        filters: pgrelay_protocol::filter::parse(filter).unwrap(),
+        select: None,
+    }
+}
+
+/// Somebody with this role.
+pub(crate) fn claims(role: &str) -> Arc<Claims> {
+    Arc::new(Claims {
+        role: role.into(),
+        subject: None,
+        expires_at: None,
+        json: "{}".into(),
+    })
 }
 
 /// Settings for a test's database.
@@ -250,6 +272,11 @@ impl Rig {
         self.sql
             .run(&format!("select pgrelay.enable('{name}')"))
             .await;
+    }
+
+    /// Answers for this database, without a source.
+    pub(crate) fn resolver(&self) -> Resolver {
+        open(self.config(), Arc::new(Metrics::default())).resolver
     }
 
     pub(crate) fn config(&self) -> Config {
