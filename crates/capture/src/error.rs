@@ -6,6 +6,7 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use thiserror::Error;
+use tokio_postgres::error::DbError;
 
 /// A failure of the capture side.
 #[derive(Debug, Error)]
@@ -50,13 +51,11 @@ pub enum Error {
     #[error("the server is a standby; the change log lives on the primary")]
     Standby,
     /// The schema is not there, or is older than this program.
-    #[error(
-        "schema pgrelay is {found}, this program needs version {needed}; run `pgrelay migrate`"
-    )]
+    #[error("schema pgrelay is {found} and needs {needed}; run `pgrelay migrate`")]
     Schema {
-        /// What is installed.
+        /// What is wrong with it.
         found: String,
-        /// What is needed.
+        /// What is to be done.
         needed: &'static str,
     },
     /// A migration that was applied differs from the one this program carries.
@@ -157,7 +156,7 @@ impl Error {
                     _ => match &code[..2] {
                         "08" | "57" | "25" => Kind::Unavailable,
                         "53" | "54" => Kind::Limit,
-                        "23" | "40" | "55" => Kind::Conflict,
+                        "23" | "40" | "55" | "P0" => Kind::Conflict,
                         "22" => Kind::Input,
                         _ => Kind::Internal,
                     },
@@ -180,19 +179,29 @@ pub struct Report<'a>(&'a (dyn StdError + 'static));
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut next = Some(self.0);
-        let mut first = true;
+        let mut separator = "";
         while let Some(error) = next {
-            if !first {
-                f.write_str(": ")?;
-            }
-            first = false;
-            if let Some(db) = error.downcast_ref::<tokio_postgres::error::DbError>() {
-                write!(f, "{} (SQLSTATE {})", db.message(), db.code().code())?;
-            } else {
-                write!(f, "{error}")?;
-            }
             next = error.source();
+            if let Some(db) = error.downcast_ref::<DbError>() {
+                let (message, code) = (db.message(), db.code().code());
+                write!(f, "{separator}{message} (SQLSTATE {code})")?;
+                if let Some(hint) = db.hint() {
+                    write!(f, "; {hint}")?;
+                }
+            } else if !wraps_db_error(error) {
+                write!(f, "{separator}{error}")?;
+            } else {
+                continue;
+            }
+            separator = ": ";
         }
         Ok(())
     }
+}
+
+/// Says only that the server sent an error, which comes next.
+fn wraps_db_error(error: &(dyn StdError + 'static)) -> bool {
+    error
+        .downcast_ref::<tokio_postgres::Error>()
+        .is_some_and(|error| error.as_db_error().is_some())
 }

@@ -42,11 +42,17 @@ impl<'a> Lane<'a> {
     /// A pooled connection: it may lead through a pooler that does not keep prepared statements, so
     /// everything is sent in one unnamed round trip.
     pub(crate) fn pooled(client: &'a Client) -> Self {
-        Self { client, prepared: None }
+        Self {
+            client,
+            prepared: None,
+        }
     }
 
     pub(crate) fn direct(client: &'a Client, prepared: &'a Prepared) -> Self {
-        Self { client, prepared: Some(prepared) }
+        Self {
+            client,
+            prepared: Some(prepared),
+        }
     }
 
     /// All rows.
@@ -54,20 +60,33 @@ impl<'a> Lane<'a> {
         match self.prepared.and_then(|prepared| prepared.get(query)) {
             Some(statement) => self.client.query(statement, params).await,
             None => {
-                let typed: Vec<_> = params.iter().copied().zip(query.types.iter().cloned()).collect();
+                let typed: Vec<_> = params
+                    .iter()
+                    .copied()
+                    .zip(query.types.iter().cloned())
+                    .collect();
                 self.client.query_typed(query.text, &typed).await
             }
         }
     }
 
     /// The first row, if any.
-    pub(crate) async fn first(self, query: &Query, params: Params<'_>) -> Result<Option<Row>, Error> {
+    pub(crate) async fn first(
+        self,
+        query: &Query,
+        params: Params<'_>,
+    ) -> Result<Option<Row>, Error> {
         Ok(self.rows(query, params).await?.into_iter().next())
     }
 
     /// The one row of a query that always has one.
     pub(crate) async fn one(self, query: &Query, params: Params<'_>) -> Result<Row, Error> {
-        Ok(self.rows(query, params).await?.into_iter().next().expect("a query without FROM returns a row"))
+        Ok(self
+            .rows(query, params)
+            .await?
+            .into_iter()
+            .next()
+            .expect("a query without FROM returns a row"))
     }
 
     /// The one value of a query that always has one.

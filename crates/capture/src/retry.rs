@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn sqlstates_lead_to_their_retry() {
         let check = |code: &str, want: fn(Retry) -> bool| {
-            assert!(want(Retry::after_sqlstate(code)), "{code}")
+            assert!(want(Retry::after_sqlstate(code)), "{code}");
         };
         for now in ["40001", "40P01", "23505"] {
             check(now, |r| r == Retry::Now);

@@ -7,17 +7,20 @@
 use std::{collections::HashMap, fmt, future::Future, pin::pin, time::Duration};
 
 use futures::{StreamExt, stream, stream::BoxStream};
-use tokio::time::{Instant, sleep_until};
-use tokio_postgres::{AsyncMessage, Client, Statement};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
 use crate::{
     connect::{Endpoint, Link},
     error::Error,
-    query::{Lane, Query},
+    query::{Lane, Params, Query},
 };
 
 /// A question of a round trip or two.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(4);
+
+/// Between signs of life while the relay is waited for; below the 5 s of `idle_session_timeout`.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// Everything a writer's or a relay's session could set otherwise.
 ///
@@ -70,18 +73,27 @@ pub(crate) struct Wire {
     messages: BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>,
     heard: Heard,
     notices: Vec<String>,
+    /// Our backend, once it is known.
+    pid: i32,
 }
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("heard", &self.heard).finish_non_exhaustive()
+        f.debug_struct("Wire")
+            .field("heard", &self.heard)
+            .finish_non_exhaustive()
     }
 }
 
 impl Wire {
     fn new(mut link: Link) -> Self {
         let messages = stream::poll_fn(move |cx| link.poll_message(cx)).boxed();
-        Self { messages, heard: Heard::default(), notices: Vec::new() }
+        Self {
+            messages,
+            heard: Heard::default(),
+            notices: Vec::new(),
+            pid: 0,
+        }
     }
 
     /// Runs `work`, which may await answers of this connection, for at most `limit`.
@@ -129,14 +141,18 @@ impl Wire {
         std::mem::take(&mut self.notices)
     }
 
-    fn hear(&mut self, message: Option<Result<AsyncMessage, tokio_postgres::Error>>) -> Result<(), Error> {
+    fn hear(
+        &mut self,
+        message: Option<Result<AsyncMessage, tokio_postgres::Error>>,
+    ) -> Result<(), Error> {
         match message {
             None => return Err(Error::Closed),
             Some(Err(error)) => return Err(Error::query("listen to PostgreSQL")(error)),
             // The payload is never looked at: any role may send one.
             Some(Ok(AsyncMessage::Notification(note))) => match note.channel() {
                 "pgrelay" => self.heard.bell = true,
-                "pgrelay_ledger" => self.heard.ledger = true,
+                // Our own word comes back to us.
+                "pgrelay_ledger" => self.heard.ledger |= note.process_id() != self.pid,
                 "pgrelay_catalog" => self.heard.catalog = true,
                 _ => {}
             },
@@ -193,29 +209,40 @@ pub(crate) struct Server {
 }
 
 impl Session {
-    /// Connects and takes settings of its own; not yet listening.
-    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, Error> {
+    /// Connects; the session is as the server made it.
+    pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
         let (client, link) = endpoint.connect().await?;
         let mut wire = Wire::new(link);
-        let setup = async {
-            let row = Lane::pooled(&client).one(&WHO, &[]).await?;
-            let server = Server {
-                pid: row.get(0),
-                version: row.get(1),
-                standby: row.get(2),
-                prepares_transactions: row.get::<_, i32>(3) > 0,
-            };
-            client.batch_execute(SETTINGS).await?;
-            if server.version >= 140_000 {
-                client.batch_execute(SETTINGS_14).await?;
-            }
-            Ok(server)
-        };
-        let server = wire
-            .drive("set up the session", ANSWER_MAX, setup)
+        let row = wire
+            .drive(
+                "ask what the server is",
+                ANSWER_MAX,
+                Lane::pooled(&client).one(&WHO, &[]),
+            )
             .await?
-            .map_err(Error::query("set up the session"))?;
-        Ok(Self { client, wire, prepared: Prepared::default(), server })
+            .map_err(Error::query("ask what the server is"))?;
+        let server = Server {
+            pid: row.get(0),
+            version: row.get(1),
+            standby: row.get(2),
+            prepares_transactions: row.get::<_, i32>(3) > 0,
+        };
+        wire.pid = server.pid;
+        Ok(Self {
+            client,
+            wire,
+            prepared: Prepared::default(),
+            server,
+        })
+    }
+
+    /// Takes settings of its own.
+    pub(crate) async fn configure(&mut self) -> Result<(), Error> {
+        self.batch("set up the session", SETTINGS).await?;
+        if self.server.version >= 140_000 {
+            self.batch("set up the session", SETTINGS_14).await?;
+        }
+        Ok(())
     }
 
     /// Parses statements that will be sent often.
@@ -223,7 +250,11 @@ impl Session {
         for query in queries {
             let statement = self
                 .wire
-                .drive("prepare statements", ANSWER_MAX, self.client.prepare_typed(query.text(), query.types()))
+                .drive(
+                    "prepare statements",
+                    ANSWER_MAX,
+                    self.client.prepare_typed(query.text(), query.types()),
+                )
                 .await?
                 .map_err(Error::query("prepare statements"))?;
             self.prepared.0.insert(query.text(), statement);
@@ -244,13 +275,40 @@ impl Session {
             .map_err(Error::query(action))
     }
 
-    /// One question on this connection.
-    pub(crate) async fn ask<T, F>(&mut self, action: &'static str, question: impl FnOnce(Lane<'_>) -> F) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, tokio_postgres::Error>>,
-    {
+    /// One question of a round trip.
+    pub(crate) async fn rows(
+        &mut self,
+        action: &'static str,
+        query: &Query,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
         let lane = Lane::direct(&self.client, &self.prepared);
-        self.wire.drive(action, ANSWER_MAX, question(lane)).await?.map_err(Error::query(action))
+        self.wire
+            .drive(action, ANSWER_MAX, lane.rows(query, params))
+            .await?
+            .map_err(Error::query(action))
+    }
+
+    /// Answers the server's question whether we are still there, until the connection ends.
+    pub(crate) async fn keep_alive(&mut self) -> Error {
+        loop {
+            let pause = sleep(KEEP_ALIVE);
+            let waited = self
+                .wire
+                .drive("wait for the relay", KEEP_ALIVE * 2, pause)
+                .await;
+            let asked = match waited {
+                Ok(()) => self.rows("keep the session alive", &PID, &[]).await,
+                Err(lost) => return lost,
+            };
+            if let Err(lost) = asked {
+                return lost;
+            }
+        }
+    }
+
+    async fn backend(&mut self) -> Result<i32, Error> {
+        Ok(self.rows("ask for the backend", &PID, &[]).await?[0].get(0))
     }
 }
 
@@ -260,13 +318,11 @@ impl Session {
 /// Such a pooler gives the connection that is free to whoever asks, so a second client that asks
 /// right after us and keeps what it got either has our backend or pushes us onto another one.
 pub(crate) async fn refuse_pooler(session: &mut Session, endpoint: &Endpoint) -> Result<(), Error> {
-    let before = session.ask("ask for the backend", |lane| lane.scalar::<i32>(&PID)).await?;
-    let mut other = Session::open_bare(endpoint).await?;
+    let before = session.backend().await?;
+    let mut other = Session::connect(endpoint).await?;
     other.batch("ask for the backend", "begin").await?;
-    let theirs = other.ask("ask for the backend", |lane| lane.scalar::<i32>(&PID)).await?;
-    if theirs == before {
+    if other.backend().await? == before || session.backend().await? != before {
         return Err(Error::Pooler);
     }
-    let after = session.ask("ask for the backend", |lane| lane.scalar::<i32>(&PID)).await?;
-    if after == before { Ok(()) } else { Err(Error::Pooler) }
+    Ok(())
 }

@@ -250,4 +250,26 @@ mod tests {
             "Unknown Error on Channel",
         );
     }
+
+    #[test]
+    fn a_refused_join_says_why() {
+        let check = |refusal: JoinRefusal, reason: &str| assert_eq!(refusal.reason(), reason);
+        check(JoinRefusal::Topic(TopicError::Unmatched), "unmatched topic");
+        check(
+            JoinRefusal::Unauthorized("room1".into()),
+            "Unauthorized: You do not have permissions to read from this Channel topic: room1",
+        );
+        check(
+            JoinRefusal::ReplayOnPublic,
+            "UnableToReplayMessages: Replay is not allowed for public channels",
+        );
+        check(
+            JoinRefusal::ReplayInvalid,
+            "UnableToReplayMessages: Replay params are not valid",
+        );
+        check(
+            JoinRefusal::ReplayFailed,
+            "UnableToReplayMessages: Realtime was unable to replay messages",
+        );
+    }
 }

@@ -3,12 +3,6 @@
 //! What is missing or mistyped keeps its default and never fails the join, as clients rely on;
 //! only a payload whose very shape is wrong does ([`JoinError`]).
 
-use std::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -216,49 +210,15 @@ impl PresenceConfig {
 
 /// The entries of a list, `null` dropped; what is no list has none.
 fn bindings(list: &RawValue) -> Result<Vec<JoinBinding>, JoinError> {
-    let Ok(Entries(entries)) = serde_json::from_str(list.get()) else {
-        return Ok(Vec::new());
-    };
+    let entries = json::list(list, BINDINGS_PER_JOIN_MAX).unwrap_or_default();
     if entries.len() > BINDINGS_PER_JOIN_MAX {
         return Err(JoinError::TooManyBindings);
     }
+    let entry = JoinError::NotAnObject("an entry of config.postgres_changes");
     entries
         .into_iter()
-        .map(|entry| {
-            JoinBinding::parse(entry).ok_or(JoinError::NotAnObject(
-                "an entry of config.postgres_changes",
-            ))
-        })
+        .map(|item| JoinBinding::parse(item).ok_or(entry))
         .collect()
-}
-
-/// The elements of a list that are not `null`; of too many, one more than allowed.
-struct Entries<'a>(Vec<&'a RawValue>);
-
-impl<'de> Deserialize<'de> for Entries<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements;
-
-        impl<'de> Visitor<'de> for Elements {
-            type Value = Entries<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = seq.next_element::<&RawValue>()? {
-                    if !json::is_null(entry) && entries.len() <= BINDINGS_PER_JOIN_MAX {
-                        entries.push(entry);
-                    }
-                }
-                Ok(Entries(entries))
-            }
-        }
-
-        deserializer.deserialize_seq(Elements)
-    }
 }
 
 #[cfg(test)]

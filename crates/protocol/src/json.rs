@@ -1,10 +1,10 @@
 //! JSON read only as deep as needed, and JSON strings written.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, io::Write as _};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -74,6 +74,35 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
+/// The elements of a list that are not `null`, but at most one more than `items_max`; `None` when
+/// `value` is no list.
+pub(crate) fn list(value: &RawValue, items_max: usize) -> Option<Vec<&RawValue>> {
+    struct Elements {
+        items_max: usize,
+    }
+
+    impl<'de> Visitor<'de> for Elements {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = seq.next_element()? {
+                if !is_null(item) && items.len() <= self.items_max {
+                    items.push(item);
+                }
+            }
+            Ok(items)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_str(value.get());
+    deserializer.deserialize_seq(Elements { items_max }).ok()
+}
+
 /// The string that `value` is.
 pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(value.get())
@@ -139,6 +168,11 @@ fn depth(text: &[u8]) -> usize {
 /// Appends the JSON string of `text`: valid JSON whatever `text` holds.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a string always serializes into memory");
+}
+
+/// Appends a number.
+pub(crate) fn write_number(out: &mut Vec<u8>, number: u32) {
+    write!(out, "{number}").expect("memory takes every write");
 }
 
 /// The JSON string of `text`.

@@ -1,11 +1,12 @@
 //! The payload of a `presence` push.
 
+use std::fmt;
+
 use serde_json::value::RawValue;
 
 use crate::json;
 
-/// What a client asks of its presence. Its `Debug` is the payload's.
-#[derive(Debug)]
+/// What a client asks of its presence. Its `Debug` shows no payload.
 pub enum PresencePush {
     /// Track this object, `{}` where the payload is missing.
     Track(Box<RawValue>),
@@ -41,6 +42,18 @@ impl PresencePush {
             Some(event) if event.eq_ignore_ascii_case("untrack") => Self::Untrack,
             Some(_) | None => Self::Unknown,
         }
+    }
+}
+
+impl fmt::Debug for PresencePush {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Track(_) => "Track",
+            Self::TrackNotAMap => "TrackNotAMap",
+            Self::Untrack => "Untrack",
+            Self::NoEvent => "NoEvent",
+            Self::Unknown => "Unknown",
+        })
     }
 }
 

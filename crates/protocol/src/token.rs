@@ -93,6 +93,7 @@ mod tests {
     fn api_keys_are_told_from_tokens() {
         assert!(TokenField::Text("sb_publishable_x".into()).is_api_key());
         assert!(!TokenField::Text("a.sb_.c".into()).is_api_key());
+        assert!(!TokenField::Text("sbx".into()).is_api_key());
         assert!(!TokenField::Other.is_api_key());
     }
 }
