@@ -197,16 +197,22 @@ impl Engine {
         self.clients.insert(Client { kind: Kind::Socket(session), paused: Vec::new() })
     }
 
-    /// A client is gone.
-    pub fn disconnect(&mut self, client: ClientKey) {
-        let Some(client) = self.clients.remove(client) else { return };
-        match client.kind {
+    /// A client gets nothing more. Its key stays its own until it is gone.
+    pub fn abandon(&mut self, client: ClientKey) {
+        let Some(client) = self.clients.get_mut(client) else { return };
+        match std::mem::replace(&mut client.kind, Kind::Stream(None)) {
             Kind::Socket(session) => {
                 self.tally.channels -= session.channel_count() as i64;
                 session.subscriptions().for_each(|subscription| self.unsubscribe(subscription));
             }
             Kind::Stream(subscription) => subscription.into_iter().for_each(|subscription| self.unsubscribe(subscription)),
         }
+    }
+
+    /// A client is gone.
+    pub fn disconnect(&mut self, client: ClientKey) {
+        self.abandon(client);
+        self.clients.remove(client);
     }
 
     /// No further joins are taken.

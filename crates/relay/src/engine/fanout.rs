@@ -69,7 +69,7 @@ impl Engine {
             let Some((key, owner, is_alone)) = self.receiver(lane, *place, position, hides_rows) else { continue };
             if is_alone {
                 self.deliver(owner, page, index, &[*place], turn);
-                self.pace(owner, position, turn);
+                self.pace(owner, position, false, turn);
             } else {
                 rest.push((owner, (key, None)));
             }
@@ -123,7 +123,7 @@ impl Engine {
         } else {
             let places: SmallVec<[BindingIndex; 4]> = run.iter().map(|(_, (binding, _))| binding.place()).collect();
             self.deliver(key, page, index, &places, turn);
-            self.pace(key, page.position(&page.changes[index as usize]), turn);
+            self.pace(key, page.position(&page.changes[index as usize]), false, turn);
         }
     }
 

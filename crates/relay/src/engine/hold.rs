@@ -265,7 +265,7 @@ impl Engine {
                 self.tell_refetch(key, &bindings, RefetchReason::Hole, page.position(change), turn);
             } else {
                 self.deliver(key, &page, index, &deliver, turn);
-                self.pace(key, page.position(change), turn);
+                self.pace(key, page.position(change), true, turn);
             }
         }
         if let Some((position, bindings)) = failed {
@@ -302,10 +302,12 @@ impl Engine {
         }
     }
 
-    /// Takes a subscription out of its replay when its client has enough for now.
-    pub(super) fn pace(&mut self, key: SubscriptionKey, settled: Position, turn: &mut Turn<'_>) {
+    /// Takes a subscription out of its replay when its client has enough for now; out of the live
+    /// stream too, while it catches up with what it held.
+    pub(super) fn pace(&mut self, key: SubscriptionKey, settled: Position, catches_up: bool, turn: &mut Turn<'_>) {
         let Some(subscription) = self.subscriptions.get(key) else { return };
-        if matches!(subscription.stage, Stage::Replaying(_)) && turn.outlets.is_full(subscription.client) {
+        let is_paced = matches!(subscription.stage, Stage::Replaying(_)) || (catches_up && subscription.held.is_some());
+        if is_paced && turn.outlets.is_full(subscription.client) {
             self.pause(key, settled);
         }
     }

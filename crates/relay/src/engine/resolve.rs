@@ -48,7 +48,7 @@ impl Engine {
     /// Asks again for a binding that could not be resolved.
     pub(super) fn ask_binding_again(&mut self, key: BindingKey) {
         let state = self.bindings.get(key).map(|binding| binding.state);
-        if matches!(state, Some(BindingState::Asking | BindingState::Refused { retryable: true })) {
+        if state != Some(BindingState::Refused { retryable: false }) {
             self.ask_binding(key);
         }
     }
@@ -112,15 +112,18 @@ impl Engine {
         let (owner, before, id) = (binding.subscription, binding.state, binding.id);
         let Some(subscription) = self.subscriptions.get(owner) else { return };
         let now = BindingState::Refused { retryable: error.retryable };
-        // What has a position keeps it until the question is answered.
-        let has_to_wait = before == BindingState::Asking
-            && error.retryable
-            && (subscription.wants_cursors || subscription.settled.is_some());
-        if before == BindingState::Live {
+        // What has a position keeps it until the question is answered; what is live stays so.
+        let has_to_wait = error.retryable
+            && match before {
+                BindingState::Asking => subscription.wants_cursors || subscription.settled.is_some(),
+                BindingState::Live => true,
+                BindingState::Refused { .. } => false,
+            };
+        if before == BindingState::Live && !has_to_wait {
             self.unregister(key);
         }
         let Some(binding) = self.bindings.get_mut(key) else { return };
-        let is_news = before != now && !(has_to_wait && binding.retries > 0);
+        let is_news = before != now && !(has_to_wait && (binding.retries > 0 || binding.is_live()));
         if !has_to_wait {
             binding.state = now;
         }

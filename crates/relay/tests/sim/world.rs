@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use pgrelay_protocol::{CursorKey, RefetchReason, TokenError, Vsn, client_frame::decode_text};
 use pgrelay_relay::{
-    config::Config,
+    Config,
     engine::{Answer, Call, ClientKey, Engine, Now, Turn},
     outlet::{Outlets, Parcel},
     ports::{BindingError, Claims, EvaluateError, FeedEvent, ReplayError, TokenVerifier},
