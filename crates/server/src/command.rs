@@ -1,6 +1,8 @@
 //! Carries out one command of the command line.
 
-use std::io::Write;
+mod admin;
+
+use std::io::{BufRead, Write};
 
 use futures::future;
 
@@ -23,6 +25,8 @@ pub struct Terminal<'a> {
     pub out: &'a mut (dyn Write + Send),
     /// Notes to the person, apart from the results.
     pub notes: &'a mut (dyn Write + Send),
+    /// Where the person answers.
+    pub answers: &'a mut (dyn BufRead + Send),
 }
 
 impl std::fmt::Debug for Terminal<'_> {
@@ -36,7 +40,11 @@ impl std::fmt::Debug for Terminal<'_> {
 /// # Errors
 /// Says what failed and which code to end with.
 pub async fn run(command: Command, values: Values, terminal: Terminal<'_>) -> Result<(), Error> {
-    let Terminal { out, notes } = terminal;
+    let Terminal {
+        out,
+        notes,
+        answers,
+    } = terminal;
     match command {
         Command::Demo(flags) => demo::run(flags.over(values), out).await,
         Command::Serve(flags) => serve(&flags, values).await,
@@ -48,7 +56,12 @@ pub async fn run(command: Command, values: Values, terminal: Terminal<'_>) -> Re
             let settings = flags.over(values).tail()?;
             Ok(tail::run(&settings, (&flags).into(), out, notes).await?)
         }
-        _ => Err(Error::Usage("not yet".to_owned())),
+        Command::Migrate(flags) => admin::migrate(&flags, values, out).await,
+        Command::Enable(flags) => admin::enable(&flags, values, out).await,
+        Command::Disable(flags) => admin::disable(&flags, values, out).await,
+        Command::Status(flags) => admin::status(&flags, values, out).await,
+        Command::Doctor(flags) => admin::doctor(&flags.database, flags.chat, values, out).await,
+        Command::Uninstall(flags) => admin::uninstall(&flags, values, (out, notes), answers).await,
     }
 }
 
@@ -64,7 +77,7 @@ async fn serve(flags: &ServeFlags, values: Values) -> Result<(), Error> {
         tokio::select! {
             migrated = schema::migrate(&serve.database, serve.start_timeout) => migrated?,
             () = stop.wait() => return Ok(()),
-        }
+        };
     }
     let page = page::html(&Prefill {
         table: "public.messages".to_owned(),

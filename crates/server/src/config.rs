@@ -186,6 +186,12 @@ impl Values {
         Some((default, Origin::Default))
     }
 
+    /// The value of the setting `key` as it may be shown.
+    pub fn shown(&self, key: &str) -> Option<String> {
+        let (text, _) = self.get(key)?;
+        Some(masked(setting(key)?.masking, text))
+    }
+
     /// Every setting that has a value, as it may be shown.
     pub fn effective(&self) -> impl Iterator<Item = (&'static str, String, Origin)> + '_ {
         SETTINGS.iter().filter_map(|setting| {

@@ -12,7 +12,6 @@ mod error;
 pub mod http;
 mod page;
 mod schema;
-mod seam;
 pub mod secret;
 pub mod shutdown;
 pub mod signal;

@@ -73,9 +73,11 @@ fn run(cli: Cli, values: Values) -> Result<(), Error> {
             action: "start the runtime".to_owned(),
             source,
         })?;
+    let mut answers = io::BufReader::new(io::stdin());
     let terminal = Terminal {
         out: &mut io::stdout(),
         notes: &mut io::stderr(),
+        answers: &mut answers,
     };
     runtime.block_on(command::run(cli.command, values, terminal))
 }

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use pgrelay_capture::{Error as CaptureError, Kind};
+use pgrelay_capture::{self as capture, Error as CaptureError, Kind, MigrateReport, admin};
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    error::Error,
-    seam::capture::{self, admin},
-};
+use crate::error::Error;
 
 /// Time between two tries to reach a database that does not answer yet.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -46,13 +43,20 @@ where
 ///
 /// # Errors
 /// As the last attempt said.
-pub(crate) async fn migrate(database: &capture::Config, patience: Duration) -> Result<(), Error> {
-    let applied = patiently(patience, "install the schema", || {
+pub(crate) async fn migrate(
+    database: &capture::Config,
+    patience: Duration,
+) -> Result<MigrateReport, Error> {
+    let report = patiently(patience, "install the schema", || {
         capture::migrate(database)
     })
     .await?;
-    tracing::info!(applied = applied.len(), "the schema is current");
-    Ok(())
+    tracing::info!(applied = report.applied.len(), "the schema is current");
+    if !report.needs.is_empty() {
+        let missing = report.needs.len();
+        tracing::info!(missing, "more rights would help: see `pgrelay migrate`");
+    }
+    Ok(report)
 }
 
 /// Publishes `tables`.

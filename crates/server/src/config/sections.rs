@@ -3,8 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{Masking, Mistake, Mistakes, Origin, Values, masked, setting, value};
-use crate::seam::capture::{self, Arm};
-use pgrelay_capture::{Endpoint, UrlError};
+use pgrelay_capture::{self as capture, Arm, Endpoint, UrlError};
 
 use crate::{
     auth::{ApiKeys, KeySet, Verifier},
@@ -148,6 +147,16 @@ impl Values {
         let mut reader = Reader::new(self);
         let database = database(&mut reader);
         reader.finish(database)
+    }
+
+    /// How long a start waits for PostgreSQL.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn start_timeout(&self) -> Result<Duration, Mistakes> {
+        let mut reader = Reader::new(self);
+        let timeout = reader.need("PGRELAY_START_TIMEOUT", value::duration);
+        reader.finish(timeout)
     }
 
     /// The keys that tokens are made with.

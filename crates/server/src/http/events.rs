@@ -22,7 +22,7 @@ use axum::{
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::{Stream, StreamExt as _, stream};
-use pgrelay_relay::ports::TokenVerifier;
+use pgrelay_relay::{Relay, StreamEvent, StreamEventKind, StreamRequest, ports::TokenVerifier};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Interval, MissedTickBehavior, interval, sleep},
@@ -32,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Refusal;
 use crate::{
     clock::unix_now,
-    seam::relay::{EventStream, Kind, Relay, StreamEvent, StreamRequest},
     tasks::{Group, Tasks},
 };
 pub(crate) use query::bearer;
@@ -111,8 +110,8 @@ pub(super) async fn events(
 }
 
 /// One running stream.
-struct Feed {
-    events: EventStream,
+struct Feed<S> {
+    events: S,
     stop: CancellationToken,
     expires_at: Option<u64>,
     keep_alive: Interval,
@@ -124,12 +123,11 @@ struct Feed {
 enum Step {
     More(Bytes),
     Last(Bytes),
-    End,
 }
 
-impl Feed {
+impl<S: Stream<Item = StreamEvent> + Unpin + Send> Feed<S> {
     fn new(
-        events: EventStream,
+        events: S,
         stop: CancellationToken,
         expires_at: Option<u64>,
         permit: OwnedSemaphorePermit,
@@ -153,7 +151,6 @@ impl Feed {
             match feed.step().await {
                 Step::More(bytes) => Some((Ok(bytes), Some(feed))),
                 Step::Last(bytes) => Some((Ok(bytes), None)),
-                Step::End => None,
             }
         })
     }
@@ -173,7 +170,8 @@ impl Feed {
                     self.keep_alive.reset();
                     Step::More(encode(&event))
                 }
-                None => Step::End,
+                // It did not keep up, or the relay goes down.
+                None => Step::Last(goodbye()),
             },
             _ = self.keep_alive.tick() => Step::More(Bytes::from_static(b": keep-alive\n\n")),
         }
@@ -210,10 +208,10 @@ fn encode(event: &StreamEvent) -> Bytes {
         text.put_u8(b'\n');
     }
     let name = match event.kind {
-        Kind::Change => None,
-        Kind::System => Some("system"),
-        Kind::Checkpoint => Some("checkpoint"),
-        Kind::MustRefetch => Some("must_refetch"),
+        StreamEventKind::Change => None,
+        StreamEventKind::System => Some("system"),
+        StreamEventKind::Checkpoint => Some("checkpoint"),
+        StreamEventKind::MustRefetch => Some("must_refetch"),
     };
     if let Some(name) = name {
         text.put_slice(b"event: ");
@@ -236,7 +234,7 @@ fn encode(event: &StreamEvent) -> Bytes {
 mod tests {
     use super::*;
 
-    fn text(kind: Kind, cursor: Option<&str>, json: &'static str) -> String {
+    fn text(kind: StreamEventKind, cursor: Option<&str>, json: &'static str) -> String {
         let event = StreamEvent {
             cursor: cursor.map(Into::into),
             kind,
@@ -247,13 +245,16 @@ mod tests {
 
     #[test]
     fn changes_are_unnamed_and_all_else_has_a_name() {
-        assert_eq!(text(Kind::Change, Some("c1"), "{}"), "id: c1\ndata: {}\n\n");
         assert_eq!(
-            text(Kind::Checkpoint, Some("c2"), "{}"),
+            text(StreamEventKind::Change, Some("c1"), "{}"),
+            "id: c1\ndata: {}\n\n"
+        );
+        assert_eq!(
+            text(StreamEventKind::Checkpoint, Some("c2"), "{}"),
             "id: c2\nevent: checkpoint\ndata: {}\n\n"
         );
         assert_eq!(
-            text(Kind::System, None, "{}"),
+            text(StreamEventKind::System, None, "{}"),
             "event: system\ndata: {}\n\n"
         );
     }
@@ -261,7 +262,7 @@ mod tests {
     #[test]
     fn an_event_is_one_line_whatever_its_json_looks_like() {
         assert_eq!(
-            text(Kind::Change, None, "{\"a\":\r\n1}"),
+            text(StreamEventKind::Change, None, "{\"a\":\r\n1}"),
             "data: {\"a\":  1}\n\n"
         );
     }
@@ -277,7 +278,7 @@ mod tests {
                 stop.cancel();
             }
             let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-            let feed = Feed::new(Box::pin(stream::pending()), stop, expires_at, permit);
+            let feed = Feed::new(stream::pending(), stop, expires_at, permit);
             let chunks: Vec<_> = feed.into_stream().collect().await;
             assert_eq!(chunks.len(), 2);
             let text = String::from_utf8_lossy(chunks[1].as_ref().unwrap()).into_owned();

@@ -2,16 +2,27 @@ use axum::{
     body::{Body, to_bytes},
     http::{Request, Response},
 };
+use futures::{FutureExt as _, future::BoxFuture};
+use pgrelay_protocol::{BindingSpec, CursorKey, Position};
+use pgrelay_relay::{
+    Config, Metrics, Ports, Relay, Shard, build,
+    change::Page,
+    filter::{FilterTest, ResolvedBinding},
+    ports::{Authorizer, BindingError, ChangeLog, Claims, EvaluateError, Replay, ReplayError},
+};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::Instant,
+};
 use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
     auth::{ApiKeys, KeySet, Verifier, mint},
-    seam::relay::Relay,
     secret::Secret,
-    tasks::Tasks,
+    tasks::{Group, Tasks},
 };
 
 const DELAY: Duration = Duration::from_secs(2);
@@ -35,18 +46,73 @@ fn token(claims: serde_json::Value) -> String {
     mint(&secret(), &claims).unwrap()
 }
 
-fn app(readiness: Readiness) -> Router {
+/// A database that is not there.
+struct Nowhere;
+
+impl ChangeLog for Nowhere {
+    fn read(&self, _: Position, _: usize) -> BoxFuture<'static, Result<Replay, ReplayError>> {
+        async { Err(ReplayError::Unavailable("nowhere".to_owned())) }.boxed()
+    }
+}
+
+impl Authorizer for Nowhere {
+    fn resolve(
+        &self,
+        _: Arc<BindingSpec>,
+        _: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ResolvedBinding, BindingError>> {
+        async {
+            Err(BindingError {
+                message: "nowhere".to_owned(),
+                retryable: true,
+            })
+        }
+        .boxed()
+    }
+
+    fn evaluate(
+        &self,
+        _: Arc<Page>,
+        _: Vec<u32>,
+        _: Arc<[FilterTest]>,
+    ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>> {
+        async { Err(EvaluateError("nowhere".to_owned())) }.boxed()
+    }
+}
+
+fn verifier() -> Arc<Verifier> {
     let api_keys = ApiKeys::parse("sb_publishable_x:anon").unwrap();
-    let tokens = Arc::new(Verifier::new(KeySet::shared_secret(&secret()), api_keys));
-    let tasks = Tasks::new();
+    Arc::new(Verifier::new(KeySet::shared_secret(&secret()), api_keys))
+}
+
+fn relay() -> (Relay, Vec<Shard>) {
+    let config = Config {
+        shards: 1,
+        queue_bytes_max: 1 << 20,
+        idle_timeout: Duration::from_secs(60),
+        join_error_delay: Duration::from_secs(5),
+        checkpoint_interval: Duration::from_secs(10),
+        frame_bytes_max: 1 << 20,
+        channels_per_client_max: 10,
+        bindings_per_channel_max: 10,
+        ring_bytes_max: 1 << 20,
+        replay_bytes_max: 1 << 20,
+        evaluate_deadline: Duration::from_secs(1),
+        cursor_key: CursorKey::new([0; 32]),
+    };
+    let ports = Ports {
+        log: Arc::new(Nowhere),
+        authorizer: Arc::new(Nowhere),
+        tokens: verifier(),
+    };
+    build(config, &ports, &Arc::new(Metrics::default()))
+}
+
+fn app(tasks: &Tasks, relay: &Relay, readiness: Readiness) -> Router {
+    let gate = Gate::new(relay.clone(), verifier(), tasks.clone(), DELAY);
     let routes = Routes {
-        gate: Arc::new(Gate::new(
-            Relay,
-            Arc::<Verifier>::clone(&tokens),
-            tasks.clone(),
-            DELAY,
-        )),
-        streams: Arc::new(Streams::new(Relay, tokens, &tasks, 1)),
+        gate: Arc::new(gate),
+        streams: Arc::new(Streams::new(relay.clone(), verifier(), tasks, 1)),
         readiness: Arc::new(Fixed(readiness)),
         metrics: Arc::new(Registry::default()),
         page: "<!doctype html>".into(),
@@ -55,7 +121,11 @@ fn app(readiness: Readiness) -> Router {
 }
 
 async fn answer(request: Request<Body>) -> Response<Body> {
-    app(Readiness::Ready).oneshot(request).await.unwrap()
+    let (relay, _shards) = relay();
+    app(&Tasks::new(), &relay, Readiness::Ready)
+        .oneshot(request)
+        .await
+        .unwrap()
 }
 
 async fn body(response: Response<Body>) -> String {
@@ -177,7 +247,9 @@ async fn probes_tell_alive_from_ready() {
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         assert_eq!(body(response).await, text);
     }
-    let response = app(Readiness::NotReady("capture is not live"))
+    let (relay, _shards) = relay();
+    let not_ready = Readiness::NotReady("capture is not live");
+    let response = app(&Tasks::new(), &relay, not_ready)
         .oneshot(get("/readyz"))
         .await
         .unwrap();
@@ -221,4 +293,63 @@ async fn the_page_may_load_nothing_from_elsewhere() {
         .unwrap();
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     assert_eq!(body(response).await, "<!doctype html>");
+}
+
+#[tokio::test]
+async fn a_frame_glued_to_the_upgrade_is_not_lost() {
+    let tasks = Tasks::new();
+    let (relay, shards) = relay();
+    for shard in shards {
+        tasks
+            .spawn_thread(Group::Shard, "shard".to_owned(), |stop| shard.run(stop))
+            .unwrap();
+    }
+    let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let router = app(&tasks, &relay, Readiness::Ready);
+    let accept = Accept {
+        listener,
+        router,
+        tasks: tasks.clone(),
+        connections_max: 1,
+    };
+    tasks.spawn(
+        Group::Accept,
+        "accept",
+        accept.run(tasks.stop_token(Group::Accept)),
+    );
+
+    let mut sent = b"GET /socket/websocket?apikey=sb_publishable_x&vsn=2.0.0 HTTP/1.1\r\n\
+        host: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        sec-websocket-extensions: permessage-deflate\r\n\r\n"
+        .to_vec();
+    let heartbeat = br#"[null,"7","phoenix","heartbeat",{}]"#;
+    // A masked text frame; a mask of zeros leaves the text as it is.
+    sent.extend([
+        0x81,
+        0x80 | u8::try_from(heartbeat.len()).unwrap(),
+        0,
+        0,
+        0,
+        0,
+    ]);
+    sent.extend(heartbeat);
+    client.write_all(&sent).await.unwrap();
+
+    let mut received = Vec::new();
+    let reply = br#"[null,"7","phoenix","phx_reply",{"status":"ok","response":{}}]"#;
+    while !received.ends_with(reply) {
+        assert_ne!(
+            client.read_buf(&mut received).await.unwrap(),
+            0,
+            "the relay hung up"
+        );
+    }
+    let head = String::from_utf8_lossy(&received).to_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    assert!(!head.contains("sec-websocket-extensions"), "{head}");
+    assert!(!head.contains("sec-websocket-protocol"), "{head}");
 }

@@ -15,14 +15,16 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use pgrelay_protocol::Vsn;
-use pgrelay_relay::ports::{Claims, TokenVerifier};
+use pgrelay_relay::{
+    NewSocket, Relay,
+    ports::{Claims, TokenVerifier},
+};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use super::answer::supabase_error;
 use crate::{
     clock::unix_now,
-    seam::relay::{NewSocket, Relay},
     tasks::{Group, TaskError, Tasks},
 };
 
