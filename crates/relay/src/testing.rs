@@ -1,0 +1,6 @@
+//! For tests of this crate and of those who implement its ports: changes out of short texts, and
+//! the suites every implementation of a port must pass.
+
+mod rows;
+
+pub use rows::{change, page, position, table};
