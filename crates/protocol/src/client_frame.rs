@@ -117,6 +117,8 @@ pub fn decode_text(vsn: Vsn, text: &str) -> Result<ClientFrame, Malformed> {
         return Err(Malformed::TooDeep);
     }
     let parts = match vsn {
+        // What is derived for a struct would read a list too.
+        Vsn::V1 if text.trim_start().starts_with('[') => return Err(Malformed::NotAMessage),
         Vsn::V1 => serde_json::from_str::<Parts<'_>>(text),
         Vsn::V2 => serde_json::from_str::<ArrayParts<'_>>(text).map(|ArrayParts(parts)| parts),
     };
@@ -303,5 +305,58 @@ impl fmt::Debug for BroadcastPush {
                 write!(f, "User({event:?}, {encoding:?}, {} bytes)", payload.len())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_bounded() {
+        let check = |reference: usize, topic: usize, event: usize, expected: Option<Malformed>| {
+            let text = |length| "x".repeat(length);
+            let frame = format!(
+                "[\"{}\",null,\"{}\",\"{}\",{{}}]",
+                text(reference - 2),
+                text(topic),
+                text(event)
+            );
+            assert_eq!(decode_text(Vsn::V2, &frame).err(), expected);
+        };
+        check(REF_BYTES_MAX, TOPIC_BYTES_MAX, EVENT_BYTES_MAX, None);
+        check(REF_BYTES_MAX + 1, 1, 1, Some(Malformed::TooLong("ref")));
+        check(2, TOPIC_BYTES_MAX + 1, 1, Some(Malformed::TooLong("topic")));
+        check(2, 1, EVENT_BYTES_MAX + 1, Some(Malformed::TooLong("event")));
+    }
+
+    #[test]
+    fn depth_is_bounded_in_text_and_in_binary() {
+        let nested = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        let frame = format!("[null,null,\"t\",\"presence\",{nested}]");
+        assert_eq!(decode_text(Vsn::V2, &frame).err(), Some(Malformed::TooDeep));
+        let frame = [&[3, 0, 0, 1, 0, 0, 1][..], b"t", nested.as_bytes()].concat();
+        assert_eq!(
+            decode_binary(Vsn::V2, frame.into()).err(),
+            Some(Malformed::TooDeep)
+        );
+    }
+
+    #[test]
+    fn bytes_are_not_looked_into() {
+        let frame = [&[3, 0, 0, 1, 0, 0, 0][..], b"t", &[b'['; 1_000]].concat();
+        assert!(decode_binary(Vsn::V2, frame.into()).is_ok());
+    }
+
+    #[test]
+    fn what_is_logged_shows_no_payload() {
+        let secret = r#"{"access_token":"secret","event":"secret"}"#;
+        for event in ["phx_join", "access_token", "broadcast", "presence"] {
+            let frame =
+                decode_text(Vsn::V2, &format!("[null,null,\"t\",\"{event}\",{secret}]")).unwrap();
+            assert!(!format!("{frame:?}").contains("secret"), "{frame:?}");
+        }
+        let error = decode_text(Vsn::V2, "[null,null,\"t\",[\"secret\"],{}]").unwrap_err();
+        assert!(!format!("{error:?} {error}").contains("secret"));
     }
 }

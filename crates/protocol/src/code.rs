@@ -22,6 +22,16 @@ pub enum RefetchReason {
 }
 
 impl RefetchReason {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Retention,
+        Self::Epoch,
+        Self::Forged,
+        Self::Schema,
+        Self::Hole,
+        Self::Authorization,
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -181,5 +191,85 @@ impl JoinRefusal {
             Self::ReplayFailed => "UnableToReplayMessages: Realtime was unable to replay messages".into(),
             Self::Unknown => UNKNOWN.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_errors_are_worded_for_their_place() {
+        let check = |error: TokenError, connect: (u16, &str), join: &str, refresh: &str| {
+            assert_eq!((error.connect_status(), &*error.connect_text()), connect);
+            assert_eq!(error.join_text(), join);
+            assert_eq!(error.refresh_text(), refresh);
+        };
+        check(
+            TokenError::Malformed,
+            (401, "The token provided is not a valid JWT"),
+            "MalformedJWT: The token provided is not a valid JWT",
+            "The token provided is not a valid JWT",
+        );
+        check(
+            TokenError::Expired(17),
+            (401, "Token has expired"),
+            "InvalidJWTToken: Token has expired 17 seconds ago",
+            "Token has expired 17 seconds ago",
+        );
+        check(
+            TokenError::MissingClaims,
+            (401, "Fields `role` and `exp` are required in JWT"),
+            "InvalidJWTToken: Fields `role` and `exp` are required in JWT",
+            "Fields `role` and `exp` are required in JWT",
+        );
+        check(
+            TokenError::Signature,
+            (401, "Failed to validate JWT signature"),
+            "JwtSignatureError: Failed to validate JWT signature",
+            ":signature_error",
+        );
+        let signer = "Failed to generate JWT signer, check your JWT secret or JWKS configuration";
+        check(
+            TokenError::Signer(None),
+            (401, signer),
+            &format!("JwtSignerError: {signer}"),
+            ":error_generating_signer",
+        );
+        let signer = "Failed to generate JWT signer for key ID (kid) \"k-1\", check your JWT secret or JWKS configuration";
+        check(
+            TokenError::Signer(Some("k-1".into())),
+            (401, signer),
+            &format!("JwtSignerError: {signer}"),
+            signer,
+        );
+        check(
+            TokenError::Invalid,
+            (500, "Error connecting to Realtime"),
+            "Unknown Error on Channel",
+            "Unknown Error on Channel",
+        );
+    }
+
+    #[test]
+    fn a_refused_join_says_why() {
+        let check = |refusal: JoinRefusal, reason: &str| assert_eq!(refusal.reason(), reason);
+        check(JoinRefusal::Topic(TopicError::Unmatched), "unmatched topic");
+        check(
+            JoinRefusal::Unauthorized("room1".into()),
+            "Unauthorized: You do not have permissions to read from this Channel topic: room1",
+        );
+        check(
+            JoinRefusal::ReplayOnPublic,
+            "UnableToReplayMessages: Replay is not allowed for public channels",
+        );
+        check(
+            JoinRefusal::ReplayInvalid,
+            "UnableToReplayMessages: Replay params are not valid",
+        );
+        check(
+            JoinRefusal::ReplayFailed,
+            "UnableToReplayMessages: Realtime was unable to replay messages",
+        );
     }
 }

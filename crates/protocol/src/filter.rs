@@ -237,3 +237,38 @@ impl fmt::Display for Filter {
         f.write_str("\"")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_bounded() {
+        let long = |length: usize| format!("a=eq.{}", "x".repeat(length - 5));
+        assert!(parse(&long(FILTER_BYTES_MAX)).is_ok());
+        assert_eq!(
+            parse(&long(FILTER_BYTES_MAX + 1)).unwrap_err(),
+            "Error parsing `filter` params: filter must not be longer than 16384 bytes"
+        );
+    }
+
+    #[test]
+    fn only_what_needs_quotes_is_quoted() {
+        let check = |text: &str, printed: &str| {
+            let filters = parse(text).unwrap();
+            assert_eq!(
+                filters
+                    .iter()
+                    .map(Filter::to_string)
+                    .collect::<Vec<_>>()
+                    .join(","),
+                printed
+            );
+        };
+        check("id=eq.1,note=not.ilike.a b%", "id=eq.1,note=not.ilike.a b%");
+        check("tag=in.(\"a,b\",c)", "tag=in.(\"a,b\",c)");
+        check("name=eq.\"plain\"", "name=eq.plain");
+        check(r#"p=eq.C:\a"b"#, r#"p=eq."C:\\a\"b""#);
+        check("p=eq.\" a\"", "p=eq.\" a\"");
+    }
+}

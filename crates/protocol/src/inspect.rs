@@ -9,6 +9,8 @@ use serde_json::Value;
 const ITEMS_MAX: usize = 50;
 /// Bytes of all strings of one text; ` <> ...` stands for the rest.
 const STRING_BYTES_MAX: usize = 4_096;
+/// JSON text that is parsed to be printed.
+const JSON_BYTES_MAX: usize = 16_384;
 
 /// One growing text with what is left of its bounds.
 pub(crate) struct Inspect {
@@ -96,16 +98,84 @@ impl Inspect {
                 let mut members: Vec<_> = members.iter().collect();
                 members.sort_by_key(|(name, _)| *name);
                 self.list(("%{", "}"), members, |inspect, (name, value)| {
-                    inspect.member(name, value);
+                    inspect.string(name);
+                    inspect.raw(" => ");
+                    inspect.value(value);
                 });
             }
         }
     }
 
-    /// `"name" => value`
-    pub(crate) fn member(&mut self, name: &str, value: &Value) {
-        self.string(name);
-        self.raw(" => ");
-        self.value(value);
+    /// The JSON text of any value; a value too long to be worth parsing is `...`.
+    pub(crate) fn json(&mut self, json: &str) {
+        if json.len() > JSON_BYTES_MAX {
+            return self.raw("...");
+        }
+        match serde_json::from_str(json) {
+            Ok(value) => self.value(&value),
+            // A number beyond every range is JSON and yet no `Value`.
+            Err(_) => self.string(json),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inspect(value: &Value) -> String {
+        let mut inspect = Inspect::after(String::new());
+        inspect.value(value);
+        inspect.finish()
+    }
+
+    #[test]
+    fn values_are_printed_as_elixir_does() {
+        let check = |json: &str, expected: &str| {
+            assert_eq!(
+                inspect(&serde_json::from_str(json).unwrap()),
+                expected,
+                "{json}"
+            );
+        };
+        check("null", "nil");
+        check("[]", "[]");
+        check("{}", "%{}");
+        check(
+            r#"{"b":[true,false],"a":{"c":-1.5}}"#,
+            r#"%{"a" => %{"c" => -1.5}, "b" => [true, false]}"#,
+        );
+        check(
+            r#""\"\\ \n\r\t #{a} # é \u0000\u001b""#,
+            r#""\"\\ \n\r\t \#{a} # é \x00\x1B""#,
+        );
+    }
+
+    #[test]
+    fn json_is_printed_whatever_it_holds() {
+        let check = |json: &str, expected: &str| {
+            let mut inspect = Inspect::after(String::new());
+            inspect.json(json);
+            assert_eq!(inspect.finish(), expected);
+        };
+        check("[1e2]", "[100.0]");
+        check("1e999", "\"1e999\"");
+        check(&format!("[{}1]", "1,".repeat(JSON_BYTES_MAX)), "...");
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let long = inspect(&Value::from("é".repeat(STRING_BYTES_MAX)));
+        assert_eq!(
+            long,
+            format!("\"{}\" <> ...", "é".repeat(STRING_BYTES_MAX / 2))
+        );
+        let many = inspect(&Value::from(vec![1; ITEMS_MAX + 1]));
+        assert_eq!(many, format!("[{}...]", "1, ".repeat(ITEMS_MAX)));
+        let nested = inspect(&Value::from(vec![
+            Value::from(vec!["x".repeat(1_000); 40]);
+            40
+        ]));
+        assert!(nested.len() < 10_000, "{} bytes", nested.len());
     }
 }

@@ -3,12 +3,6 @@
 //! What is missing or mistyped keeps its default and never fails the join, as clients rely on;
 //! only a payload whose very shape is wrong does ([`JoinError`]).
 
-use std::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -216,47 +210,76 @@ impl PresenceConfig {
 
 /// The entries of a list, `null` dropped; what is no list has none.
 fn bindings(list: &RawValue) -> Result<Vec<JoinBinding>, JoinError> {
-    let Ok(Entries(entries)) = serde_json::from_str(list.get()) else {
-        return Ok(Vec::new());
-    };
+    let entries = json::list(list, BINDINGS_PER_JOIN_MAX).unwrap_or_default();
     if entries.len() > BINDINGS_PER_JOIN_MAX {
         return Err(JoinError::TooManyBindings);
     }
+    let entry = JoinError::NotAnObject("an entry of config.postgres_changes");
     entries
         .into_iter()
-        .map(|entry| {
-            JoinBinding::parse(entry).ok_or(JoinError::NotAnObject(
-                "an entry of config.postgres_changes",
-            ))
-        })
+        .map(|item| JoinBinding::parse(item).ok_or(entry))
         .collect()
 }
 
-/// The elements of a list that are not `null`; of too many, one more than allowed.
-struct Entries<'a>(Vec<&'a RawValue>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'de> Deserialize<'de> for Entries<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements;
+    fn parse(payload: &str) -> Result<JoinConfig, JoinError> {
+        JoinConfig::parse(serde_json::from_str(payload).unwrap())
+    }
 
-        impl<'de> Visitor<'de> for Elements {
-            type Value = Entries<'de>;
+    #[test]
+    fn what_a_join_may_hold_is_bounded() {
+        let entries = |count: usize| {
+            format!(
+                "{{\"config\":{{\"postgres_changes\":[{}]}}}}",
+                vec!["null,{}"; count].join(",")
+            )
+        };
+        assert_eq!(
+            parse(&entries(BINDINGS_PER_JOIN_MAX))
+                .unwrap()
+                .postgres_changes
+                .len(),
+            BINDINGS_PER_JOIN_MAX
+        );
+        assert_eq!(
+            parse(&entries(BINDINGS_PER_JOIN_MAX + 1)).err(),
+            Some(JoinError::TooManyBindings)
+        );
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
+        let key = |length: usize| {
+            format!(
+                "{{\"config\":{{\"presence\":{{\"key\":\"{}\"}}}}}}",
+                "k".repeat(length)
+            )
+        };
+        assert!(parse(&key(PRESENCE_KEY_BYTES_MAX)).is_ok());
+        assert_eq!(
+            parse(&key(PRESENCE_KEY_BYTES_MAX + 1)).err(),
+            Some(JoinError::PresenceKeyTooLong)
+        );
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = seq.next_element::<&RawValue>()? {
-                    if !json::is_null(entry) && entries.len() <= BINDINGS_PER_JOIN_MAX {
-                        entries.push(entry);
-                    }
-                }
-                Ok(Entries(entries))
-            }
-        }
+        let members = |count: usize| format!("{{{}}}", vec!["\"a\":1"; count].join(","));
+        assert!(parse(&members(OBJECT_KEYS_MAX)).is_ok());
+        assert_eq!(
+            parse(&members(OBJECT_KEYS_MAX + 1)).err(),
+            Some(JoinError::NotAnObject("the payload"))
+        );
+    }
 
-        deserializer.deserialize_seq(Elements)
+    #[test]
+    fn one_bad_entry_does_not_stop_the_others() {
+        let join = parse(
+            r#"{"config":{"postgres_changes":[{"event":"*"},{"schema":"public"},{"table":7}]}}"#,
+        )
+        .unwrap();
+        let live: Vec<bool> = join
+            .postgres_changes
+            .iter()
+            .map(|binding| binding.spec.is_ok())
+            .collect();
+        assert_eq!(live, [false, true, false]);
     }
 }

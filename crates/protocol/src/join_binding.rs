@@ -6,8 +6,10 @@
 //! in bytewise order, the last of repeated keys, strings with the shortest escapes, and other
 //! values as they were sent.
 
+use std::fmt;
+
 use aws_lc_rs::digest::{SHA256, digest};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use crate::{
     binding::{BindingSpec, EventKind, NamePattern},
@@ -17,8 +19,10 @@ use crate::{
     limits::{NAME_BYTES_MAX, SELECT_COLUMNS_MAX},
 };
 
-/// One entry of a join.
-#[derive(Debug)]
+/// Ids are 31 bits wide: a number of the same value in every language.
+const ID_MAX: u32 = u32::MAX >> 1;
+
+/// One entry of a join. Its `Debug` does not show the entry, which may hold a token.
 pub struct JoinBinding {
     /// The entry as it was sent, less a key `id`, whose place is taken.
     pub echo: Box<RawValue>,
@@ -74,8 +78,18 @@ impl JoinBinding {
             out.push(b',');
         }
         out.extend_from_slice(b"\"id\":");
-        out.extend_from_slice(self.id.to_string().as_bytes());
+        json::write_number(out, self.id);
         out.push(b'}');
+    }
+}
+
+impl fmt::Debug for JoinBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinBinding")
+            .field("id", &self.id)
+            .field("since", &self.since)
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,8 +130,12 @@ fn id(object: &Object<'_>) -> u32 {
     }
     text.push(b'}');
     let hash = digest(&SHA256, &text);
-    let head: [u8; 4] = *hash.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
-    (u32::from_be_bytes(head) >> 1).max(1)
+    shorten(*hash.as_ref().first_chunk().expect("SHA-256 has 32 bytes"))
+}
+
+/// Clients test ids for truth, so none is 0.
+fn shorten(hash: [u8; 4]) -> u32 {
+    (u32::from_be_bytes(hash) & ID_MAX).max(1)
 }
 
 fn parse_spec(entry: &Object<'_>) -> Result<BindingSpec, String> {
@@ -162,19 +180,19 @@ fn parse_select(select: Option<&RawValue>) -> Result<Option<Vec<Box<str>>>, Stri
     let Some(select) = select.filter(|select| !json::is_null(select)) else {
         return Ok(None);
     };
-    let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(select.get()) else {
+    let Some(items) = json::list(select, SELECT_COLUMNS_MAX) else {
         return error("expected a list of column name strings, e.g. select: [\"col1\", \"col2\"]");
     };
+    if items.len() > SELECT_COLUMNS_MAX {
+        return error(&format!(
+            "must not have more than {SELECT_COLUMNS_MAX} columns"
+        ));
+    }
     let columns: Vec<Box<str>> = items
         .into_iter()
         .filter_map(json::text)
         .map(Into::into)
         .collect();
-    if columns.len() > SELECT_COLUMNS_MAX {
-        return error(&format!(
-            "must not have more than {SELECT_COLUMNS_MAX} columns"
-        ));
-    }
     if columns.iter().any(|column| column.len() > NAME_BYTES_MAX) {
         return error(&format!(
             "column names must not be longer than {NAME_BYTES_MAX} bytes"
@@ -196,11 +214,88 @@ fn no_params(entry: &Object<'_>) -> String {
         text.raw("<redacted>");
     } else {
         text.list(("%{", "}"), entry.sorted(), |text, (name, value)| {
-            // A number beyond every range is JSON and yet no `Value`.
-            let value =
-                serde_json::from_str(value.get()).unwrap_or_else(|_| Value::from(value.get()));
-            text.member(name, &value);
+            text.string(name);
+            text.raw(" => ");
+            text.json(value.get());
         });
     }
     text.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(entry: &str) -> JoinBinding {
+        JoinBinding::parse(serde_json::from_str(entry).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_an_entry_may_hold_is_bounded() {
+        let check = |key: &str, length: usize, expected: &str| {
+            let entry = |length| match key {
+                "select" => format!(
+                    r#"{{"schema":"s","table":"t","select":["{}"]}}"#,
+                    "x".repeat(length)
+                ),
+                "columns" => format!(
+                    r#"{{"schema":"s","table":"t","select":[{}]}}"#,
+                    vec!["\"x\""; length].join(",")
+                ),
+                key => format!(r#"{{"schema":"s","{key}":"{}"}}"#, "x".repeat(length)),
+            };
+            assert_eq!(parse(&entry(length)).spec.err(), None, "{key}");
+            assert_eq!(parse(&entry(length + 1)).spec.unwrap_err(), expected);
+        };
+        check(
+            "table",
+            NAME_BYTES_MAX,
+            "Error parsing `table` params: must not be longer than 255 bytes",
+        );
+        check(
+            "select",
+            NAME_BYTES_MAX,
+            "Error parsing `select` params: column names must not be longer than 255 bytes",
+        );
+        check(
+            "columns",
+            SELECT_COLUMNS_MAX,
+            "Error parsing `select` params: must not have more than 1600 columns",
+        );
+    }
+
+    #[test]
+    fn no_id_is_zero_or_has_32_bits() {
+        assert_eq!(shorten([0x80, 0, 0, 0]), 1);
+        assert_eq!(shorten([0xFF; 4]), ID_MAX);
+    }
+
+    #[test]
+    fn different_entries_have_different_ids() {
+        let entries = [
+            r#"{"schema":"public"}"#,
+            r#"{"table":"public"}"#,
+            r#"{"schema":"public","filter":""}"#,
+            r#"{"schema":"public","event":"*"}"#,
+            r#"{"schema":"public","event":"INSERT"}"#,
+            r#"{"schema":"public","event":"insert"}"#,
+            r#"{"schema":null}"#,
+            r#"{"schema":"null"}"#,
+            "{}",
+        ];
+        let mut ids: Vec<u32> = entries.iter().map(|entry| parse(entry).id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), entries.len());
+    }
+
+    #[test]
+    fn odd_json_is_echoed_as_it_came() {
+        let entry = r#"{"schema":"s", "x":1e999 ,"y":"\ud800"}"#;
+        let mut echo = Vec::new();
+        let binding = parse(entry);
+        binding.write_echo(&mut echo);
+        let expected = entry.replace('}', &format!(",\"id\":{}}}", binding.id));
+        assert_eq!(str::from_utf8(&echo), Ok(expected.as_str()));
+    }
 }

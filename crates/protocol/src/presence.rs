@@ -1,11 +1,12 @@
 //! The payload of a `presence` push.
 
+use std::fmt;
+
 use serde_json::value::RawValue;
 
 use crate::json;
 
-/// What a client asks of its presence. Its `Debug` is the payload's.
-#[derive(Debug)]
+/// What a client asks of its presence. Its `Debug` shows no payload.
 pub enum PresencePush {
     /// Track this object, `{}` where the payload is missing.
     Track(Box<RawValue>),
@@ -41,5 +42,47 @@ impl PresencePush {
             Some(event) if event.eq_ignore_ascii_case("untrack") => Self::Untrack,
             Some(_) | None => Self::Unknown,
         }
+    }
+}
+
+impl fmt::Debug for PresencePush {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Track(_) => "Track",
+            Self::TrackNotAMap => "TrackNotAMap",
+            Self::Untrack => "Untrack",
+            Self::NoEvent => "NoEvent",
+            Self::Unknown => "Unknown",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_push_is_understood_or_named() {
+        let check = |payload: &str, expected: &str| {
+            let payload: Box<RawValue> = serde_json::from_str(payload).unwrap();
+            let found = match PresencePush::parse(&payload) {
+                PresencePush::Track(meta) => format!("track {meta}"),
+                other => format!("{other:?}"),
+            };
+            assert_eq!(found, expected, "{payload}");
+        };
+        check(
+            r#"{"type":"presence","event":"track","payload":{"a":1}}"#,
+            r#"track {"a":1}"#,
+        );
+        check(r#"{"event":"TRACK","payload":{}}"#, "track {}");
+        check(r#"{"event":"track"}"#, "track {}");
+        check(r#"{"event":"track","payload":null}"#, "TrackNotAMap");
+        check(r#"{"event":"track","payload":[]}"#, "TrackNotAMap");
+        check(r#"{"event":"Untrack"}"#, "Untrack");
+        check("{}", "NoEvent");
+        check(r#"{"event":"jump"}"#, "Unknown");
+        check(r#"{"event":7}"#, "Unknown");
+        check("[]", "Unknown");
     }
 }

@@ -47,3 +47,17 @@ impl fmt::Debug for Ref {
         f.write_str(self.as_json())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_in_give_the_same_reference() {
+        assert_eq!(Ref::from_json("null"), Ref::null());
+        assert!(Ref::from_json("null").is_null());
+        assert!(!Ref::from_json("\"null\"").is_null());
+        assert_eq!(Ref::from_json("\"10\""), Ref::from_bare("10"));
+        assert_ne!(Ref::from_json("10"), Ref::from_bare("10"));
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! Every `*_json` argument is the text of one JSON value, spliced as it is.
 
+use std::fmt;
+
 use crate::{
     client_frame::Encoding, join_binding::JoinBinding, json, limits::BINARY_FIELD_BYTES_MAX,
     reference::Ref, system::SystemMessage, topic::Topic, version::Vsn,
@@ -158,7 +160,7 @@ pub fn changes_payload_head(out: &mut Vec<u8>, ids: &[u32]) {
         if index > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(id.to_string().as_bytes());
+        json::write_number(out, *id);
     }
     out.extend_from_slice(b"],\"data\":");
 }
@@ -172,8 +174,9 @@ pub fn changes_payload_tail(out: &mut Vec<u8>, cursor: Option<&str>) {
     out.push(b'}');
 }
 
-/// A broadcast of an application, in the form it is kept before it is written for a receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A broadcast of an application, in the form it is kept before it is written for a receiver. Its
+/// `Debug` shows no payload.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UserBroadcast<'a> {
     /// Event name of the application.
     pub event: &'a str,
@@ -183,6 +186,18 @@ pub struct UserBroadcast<'a> {
     pub encoding: Encoding,
     /// Valid JSON text where the encoding says so, else any bytes.
     pub payload: &'a [u8],
+}
+
+impl fmt::Debug for UserBroadcast<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "UserBroadcast({:?}, {:?}, {} bytes)",
+            self.event,
+            self.encoding,
+            self.payload.len()
+        )
+    }
 }
 
 /// How a frame travels.

@@ -51,6 +51,7 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("42846", "cannot_coerce"),
     ("42883", "undefined_function"),
     ("42P01", "undefined_table"),
+    ("42P17", "invalid_object_definition"),
     ("42P18", "indeterminate_datatype"),
     ("42P21", "collation_mismatch"),
     ("42P22", "indeterminate_collation"),

@@ -53,21 +53,12 @@ impl SystemMessage<'_> {
     pub fn write_payload(&self, out: &mut Vec<u8>, topic: &Topic) {
         out.push(b'{');
         if *self != SystemMessage::Disconnect {
-            out.extend_from_slice(b"\"channel\":");
-            json::write_string(out, topic.sub_topic());
-            out.push(b',');
+            write_text(out, "channel", topic.sub_topic());
         }
         let (extension, status, message) = self.common();
-        for (key, value) in [
-            ("extension", extension),
-            ("status", status),
-            ("message", message),
-        ] {
-            if key != "extension" {
-                out.push(b',');
-            }
-            write_member(out, key, value);
-        }
+        write_text(out, "extension", extension);
+        write_text(out, "status", status);
+        write_text(out, "message", message);
         self.write_extra(out);
         out.push(b'}');
     }
@@ -88,34 +79,25 @@ impl SystemMessage<'_> {
     }
 
     fn write_extra(&self, out: &mut Vec<u8>) {
-        match self {
+        match *self {
             Self::Subscribed(Some(Start { cursor, recovered })) => {
-                out.push(b',');
-                write_member(out, "cursor", cursor);
-                out.extend_from_slice(if *recovered {
-                    b",\"recovered\":true"
-                } else {
-                    b",\"recovered\":false"
-                });
+                write_text(out, "cursor", cursor);
+                write_key(out, "recovered");
+                out.extend_from_slice(if recovered { b"true" } else { b"false" });
             }
-            Self::Checkpoint { cursor } => {
-                out.push(b',');
-                write_member(out, "cursor", cursor);
-            }
+            Self::BindingRefused { binding, .. } => write_binding(out, binding),
+            Self::Checkpoint { cursor } => write_text(out, "cursor", cursor),
             Self::MustRefetch {
                 binding,
                 reason,
                 cursor,
             } => {
-                out.push(b',');
-                write_member(out, "reason", reason.as_str());
-                out.push(b',');
-                write_member(out, "cursor", cursor);
+                write_text(out, "reason", reason.as_str());
+                write_text(out, "cursor", cursor);
                 if let Some(binding) = binding {
-                    write_binding(out, *binding);
+                    write_binding(out, binding);
                 }
             }
-            Self::BindingRefused { binding, .. } => write_binding(out, *binding),
             Self::Subscribed(None)
             | Self::Closing(_)
             | Self::ReplicationReady
@@ -126,12 +108,19 @@ impl SystemMessage<'_> {
 
 /// Not named `ids`: clients take any payload with that key for a change.
 fn write_binding(out: &mut Vec<u8>, binding: u32) {
-    out.extend_from_slice(b",\"binding\":");
-    out.extend_from_slice(binding.to_string().as_bytes());
+    write_key(out, "binding");
+    json::write_number(out, binding);
 }
 
-fn write_member(out: &mut Vec<u8>, key: &str, value: &str) {
+fn write_text(out: &mut Vec<u8>, key: &str, value: &str) {
+    write_key(out, key);
+    json::write_string(out, value);
+}
+
+fn write_key(out: &mut Vec<u8>, key: &str) {
+    if !out.ends_with(b"{") {
+        out.push(b',');
+    }
     json::write_string(out, key);
     out.push(b':');
-    json::write_string(out, value);
 }

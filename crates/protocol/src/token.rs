@@ -64,3 +64,36 @@ impl fmt::Debug for TokenField {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_strings_are_tokens_and_none_is_shown() {
+        let check = |payload: &str, expected: Option<&str>, shown: &str| {
+            let payload: Box<RawValue> = serde_json::from_str(payload).unwrap();
+            let field = TokenField::parse_push(&payload);
+            assert_eq!(
+                (field.as_str(), format!("{field:?}").as_str()),
+                (expected, shown),
+                "{payload}"
+            );
+        };
+        check(r#"{"access_token":"a.b.c"}"#, Some("a.b.c"), "Text(***)");
+        check(r#"{"access_token":"\u0061"}"#, Some("a"), "Text(***)");
+        check(r#"{"access_token":""}"#, Some(""), "Text(***)");
+        check(r#"{"access_token":null}"#, None, "Null");
+        check(r#"{"access_token":5}"#, None, "Other");
+        check("{}", None, "Absent");
+        check("[]", None, "Absent");
+    }
+
+    #[test]
+    fn api_keys_are_told_from_tokens() {
+        assert!(TokenField::Text("sb_publishable_x".into()).is_api_key());
+        assert!(!TokenField::Text("a.sb_.c".into()).is_api_key());
+        assert!(!TokenField::Text("sbx".into()).is_api_key());
+        assert!(!TokenField::Other.is_api_key());
+    }
+}
