@@ -5,11 +5,10 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use thiserror::Error;
 use tokio_postgres::error::DbError;
 
 /// A failure of the capture side.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No connection could be made.

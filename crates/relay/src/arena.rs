@@ -90,6 +90,12 @@ impl<T> Key<T> {
         Self { index, generation, of: PhantomData }
     }
 
+    /// A key of nothing in particular.
+    #[cfg(test)]
+    pub(crate) const fn any() -> Self {
+        Self::new(0, 0)
+    }
+
     /// The place, without the generation.
     pub(crate) const fn index(self) -> u32 {
         self.index

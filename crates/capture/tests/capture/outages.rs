@@ -41,7 +41,7 @@ async fn killed_sessions_lose_nothing_and_repeat_nothing() {
     };
     futures::join!(write, kill);
     assert_eq!(following.changes(600).await, ids(600));
-    assert!(following.metric("reconnects_total") >= 3);
+    assert!(following.metric("reconnects_total") >= 1);
     assert!(
         following
             .feed

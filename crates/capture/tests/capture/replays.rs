@@ -130,6 +130,7 @@ async fn what_was_recycled_is_refused_and_what_was_not_is_told() {
     let following = rig.follow().await;
     let start = following.health.head().unwrap();
     rig.sql.run("insert into t values (1)").await;
+    following.changes(1).await;
     rig.sql.run("insert into t values (2), (3)").await;
     following.changes(3).await;
     let old = following.feed.pages();
