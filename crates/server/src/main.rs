@@ -48,11 +48,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The filter that `text` describes. What these libraries say below INFO holds statements with their
-/// parameters, or frames: rows of users, which are never logged.
+/// The filter that `text` describes. What these libraries say below these levels holds notices,
+/// statements with their parameters, or frames: rows of users, which are never logged.
 fn log_filter(text: &str) -> EnvFilter {
     [
-        "tokio_postgres=info",
+        "tokio_postgres=warn",
         "tungstenite=info",
         "tokio_tungstenite=info",
     ]
