@@ -15,48 +15,7 @@ use std::{
 use pgrelay_relay::change::{Column, Relation, Rendering};
 use tokio_postgres::{Error, Row, types::Type};
 
-use crate::query::{Lane, Query};
-
-/// The version of everything a [`Relation`] is made of: catalog rows change their `xmin` with every
-/// change. Called with the tables of one batch.
-pub(crate) const VERSIONS: Query = Query::new(
-    "select c.oid,
-            concat_ws(' ', c.xmin, n.xmin,
-              (select string_agg(a.xmin::text, ',' order by a.attnum)
-                 from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0),
-              (select string_agg(i.xmin::text, ',' order by i.indexrelid)
-                 from pg_catalog.pg_index i where i.indrelid = c.oid))
-       from pg_catalog.pg_class c
-       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where c.oid = any ($1)",
-    &[Type::OID_ARRAY],
-);
-
-const DEFINITIONS: Query = Query::new(
-    "select c.oid, n.nspname, c.relname, c.relrowsecurity, c.relreplident = 'f',
-            a.attname, t.typname, a.atttypid,
-            coalesce(a.attnum = any (pk.columns), false),
-            case c.relreplident
-              when 'f' then true
-              when 'i' then coalesce(a.attnum = any (ri.columns), false)
-              else coalesce(pk.indimmediate and a.attnum = any (pk.columns), false)
-            end
-       from pg_catalog.pg_class c
-       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-       left join lateral (select (i.indkey::int2[])[0:i.indnkeyatts - 1] as columns, i.indimmediate
-                            from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary) pk on true
-       left join lateral (select (i.indkey::int2[])[0:i.indnkeyatts - 1] as columns
-                            from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisreplident) ri on true
-       left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-       left join pg_catalog.pg_type t on t.oid = a.atttypid
-      where c.oid = any ($1)
-      order by c.oid, a.attnum",
-    &[Type::OID_ARRAY],
-);
-
-/// Captured relations, and the relation under whose name each is delivered (a partitioned root, where
-/// the publication says so).
-const PUBLISHED: Query = Query::new("select relid, name_relid from pgrelay.published()", &[]);
+use crate::{query::Lane, statements};
 
 /// Definitions kept before the cache starts over.
 const RELATIONS_MAX: usize = 10_000;
@@ -148,7 +107,7 @@ impl Catalog {
             return Ok(found);
         }
         let published = lane
-            .rows(&PUBLISHED, &[])
+            .rows(&statements::catalog::PUBLISHED, &[])
             .await?
             .iter()
             .map(|row| (row.get(0), row.get(1)))
@@ -167,7 +126,7 @@ impl Catalog {
             return Ok(HashMap::new());
         }
         let versions: HashMap<u32, String> = lane
-            .rows(&VERSIONS, &[&wanted])
+            .rows(&statements::catalog::VERSIONS, &[&wanted])
             .await?
             .iter()
             .map(|row| (row.get(0), row.get(1)))
@@ -187,7 +146,9 @@ impl Catalog {
                 .collect()
         };
         if !stale.is_empty() {
-            let rows = lane.rows(&DEFINITIONS, &[&stale]).await?;
+            let rows = lane
+                .rows(&statements::catalog::DEFINITIONS, &[&stale])
+                .await?;
             self.learn(&versions, &rows);
         }
         // One that was dropped keeps the name it had.
