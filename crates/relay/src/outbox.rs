@@ -72,7 +72,10 @@ impl Outbox {
     }
 
     /// Writes what waits, with as few calls of `write` as it takes. Ready when nothing is left.
-    pub(crate) fn write(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>) -> Poll<io::Result<()>> {
+    pub(crate) fn write(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
         while !self.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let mut used = 0;
@@ -120,7 +123,10 @@ mod tests {
         let _left = outbox.write(|slices| match calls.next() {
             None => Poll::Pending,
             Some(size) => {
-                let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                let all: Vec<u8> = slices
+                    .iter()
+                    .flat_map(|slice| slice.iter().copied())
+                    .collect();
                 let taken = (*size).min(all.len()).max(1);
                 out.extend_from_slice(&all[..taken]);
                 Poll::Ready(Ok(taken))

@@ -51,12 +51,22 @@ pub(crate) struct Wish {
 
 impl Wish {
     pub(crate) fn random(random: &mut Random) -> Self {
-        let table = random.chance(80).then(|| 1 + u32::try_from(random.below(TABLES as usize)).unwrap());
+        let table = random
+            .chance(80)
+            .then(|| 1 + u32::try_from(random.below(TABLES as usize)).unwrap());
         Self {
             table,
             event: random.pick(&[None, None, Some("INSERT"), Some("UPDATE"), Some("DELETE")]),
-            room: table.and_then(|_| random.chance(60).then(|| i64::try_from(random.below(3)).unwrap())),
-            divisor: table.and_then(|_| random.chance(30).then(|| i64::try_from(2 + random.below(2)).unwrap())),
+            room: table.and_then(|_| {
+                random
+                    .chance(60)
+                    .then(|| i64::try_from(random.below(3)).unwrap())
+            }),
+            divisor: table.and_then(|_| {
+                random
+                    .chance(30)
+                    .then(|| i64::try_from(2 + random.below(2)).unwrap())
+            }),
             select: table.is_some() && random.chance(20),
         }
     }
@@ -84,15 +94,20 @@ impl Wish {
     pub(crate) fn wants(&self, entry: &Entry) -> bool {
         let operation = entry.change.operation;
         operation != Operation::Hole
-            && self.table.is_none_or(|table| table == entry.change.relation.oid)
+            && self
+                .table
+                .is_none_or(|table| table == entry.change.relation.oid)
             && self.event.is_none_or(|event| event == operation.name())
             && self.room.is_none_or(|room| room == entry.room)
-            && self.divisor.is_none_or(|divisor| entry.number % divisor == 0)
+            && self
+                .divisor
+                .is_none_or(|divisor| entry.number % divisor == 0)
     }
 
     pub(crate) fn is_hit_by_hole(&self, entry: &Entry) -> bool {
         let oid = entry.change.relation.oid;
-        entry.change.operation == Operation::Hole && (oid == 0 || self.table.is_none_or(|table| table == oid))
+        entry.change.operation == Operation::Hole
+            && (oid == 0 || self.table.is_none_or(|table| table == oid))
     }
 }
 
@@ -105,11 +120,22 @@ pub(crate) fn resolve(spec: &pgrelay_protocol::BindingSpec) -> ResolvedBinding {
     let tests = spec.filters.iter().map(|filter| {
         let test = match filter.op {
             FilterOp::Eq => Test::OneOf(Arc::new([Scalar::Int(filter.value.parse().unwrap())])),
-            op => Test::Database { op, value: filter.value.clone() },
+            op => Test::Database {
+                op,
+                value: filter.value.clone(),
+            },
         };
-        FilterTest { column: filter.column.clone(), negate: filter.negate, test }
+        FilterTest {
+            column: filter.column.clone(),
+            negate: filter.negate,
+            test,
+        }
     });
-    ResolvedBinding { relation, tests: tests.collect(), bypasses_row_security: false }
+    ResolvedBinding {
+        relation,
+        tests: tests.collect(),
+        bypasses_row_security: false,
+    }
 }
 
 /// The database's answer about one change.
@@ -117,7 +143,7 @@ pub(crate) fn evaluate(change: &Change, tests: &[FilterTest]) -> bool {
     tests.iter().all(|test| {
         let value: i64 = change.filter_value(&test.column).unwrap().parse().unwrap();
         match &test.test {
-            Test::OneOf(values) => values.iter().any(|scalar| *scalar == Scalar::Int(value)),
+            Test::OneOf(values) => values.contains(&Scalar::Int(value)),
             Test::Database { value: divisor, .. } => value % divisor.parse::<i64>().unwrap() == 0,
             other => unreachable!("{other:?}"),
         }
@@ -126,8 +152,19 @@ pub(crate) fn evaluate(change: &Change, tests: &[FilterTest]) -> bool {
 
 impl Truth {
     pub(crate) fn new() -> Self {
-        let table = |oid| Arc::new(testing::table(oid, &format!("t{oid}"), "full id:int8:pk room:int4 number:int8"));
-        let start = Position { epoch: 1, batch: 1, seq: i64::MAX, tag: 17 };
+        let table = |oid| {
+            Arc::new(testing::table(
+                oid,
+                &format!("t{oid}"),
+                "full id:int8:pk room:int4 number:int8",
+            ))
+        };
+        let start = Position {
+            epoch: 1,
+            batch: 1,
+            seq: i64::MAX,
+            tag: 17,
+        };
         Self {
             changes: Vec::new(),
             places: HashMap::new(),
@@ -147,7 +184,12 @@ impl Truth {
     /// Commits a batch of up to `most` changes, perhaps none.
     pub(crate) fn commit(&mut self, random: &mut Random, most: usize, holes: bool) {
         self.batch += 1;
-        let end = Position { epoch: self.epoch, batch: self.batch, seq: i64::MAX, tag: random.next() };
+        let end = Position {
+            epoch: self.epoch,
+            batch: self.batch,
+            seq: i64::MAX,
+            tag: random.next(),
+        };
         let mut seq = 0;
         for _ in 0..random.below(most + 1) {
             seq += 1 + i64::try_from(random.below(3)).unwrap();
@@ -163,25 +205,42 @@ impl Truth {
         if holes && random.chance(3) {
             let relation = &self.relations[random.below(self.relations.len())];
             let change = testing::change(position.seq, relation, "H");
-            return Entry { position, change, number: 0, room: 0 };
+            return Entry {
+                position,
+                change,
+                number: 0,
+                room: 0,
+            };
         }
         let relation = &self.relations[1 + random.below(TABLES as usize)];
         self.number += 1;
         let (number, room) = (self.number, i64::try_from(random.below(3)).unwrap() % ROOMS);
-        let row = |number: i64, room: i64| format!(r#"{{"id":{},"room":{room},"number":{number}}}"#, number % 5);
+        let row = |number: i64, room: i64| {
+            format!(r#"{{"id":{},"room":{room},"number":{number}}}"#, number % 5)
+        };
         let images = match random.below(3) {
             0 => format!("I {}", row(number, room)),
             1 => format!("U {} {}", row(number, room), row(-1, room + 1)),
             _ => format!("D {}", row(number, room)),
         };
-        Entry { position, change: testing::change(position.seq, relation, &images), number, room }
+        Entry {
+            position,
+            change: testing::change(position.seq, relation, &images),
+            number,
+            room,
+        }
     }
 
     /// A new history: what was before cannot be continued.
     pub(crate) fn break_off(&mut self, random: &mut Random) -> Position {
         self.epoch += 1;
         self.batch += 1;
-        let head = Position { epoch: self.epoch, batch: self.batch, seq: i64::MAX, tag: random.next() };
+        let head = Position {
+            epoch: self.epoch,
+            batch: self.batch,
+            seq: i64::MAX,
+            tag: random.next(),
+        };
         self.ends.push(head);
         self.floor = head;
         head
@@ -189,19 +248,45 @@ impl Truth {
 
     /// The changes after `after` up to the end of batch `end`, cut into pages at random places;
     /// some pages hold the end of the batch, some batches have no page.
-    pub(crate) fn pages(&self, after: Position, end: Position, random: &mut Random) -> Vec<Arc<Page>> {
-        let first = self.changes.partition_point(|entry| entry.position <= after);
+    pub(crate) fn pages(
+        &self,
+        after: Position,
+        end: Position,
+        random: &mut Random,
+    ) -> Vec<Arc<Page>> {
+        let first = self
+            .changes
+            .partition_point(|entry| entry.position <= after);
         let last = self.changes.partition_point(|entry| entry.position <= end);
         let mut pages = Vec::new();
         let mut rest = &self.changes[first..last];
         while let Some(entry) = rest.first() {
-            let batch = rest.iter().take_while(|other| other.position.batch == entry.position.batch).count();
-            let length = if random.chance(50) { batch } else { 1 + random.below(batch) };
+            let batch = rest
+                .iter()
+                .take_while(|other| other.position.batch == entry.position.batch)
+                .count();
+            let length = if random.chance(50) {
+                batch
+            } else {
+                1 + random.below(batch)
+            };
             let (page, left) = rest.split_at(length);
-            let is_whole = left.first().is_none_or(|next| next.position.batch != entry.position.batch);
-            let seq = if is_whole { i64::MAX } else { page[length - 1].position.seq };
+            let is_whole = left
+                .first()
+                .is_none_or(|next| next.position.batch != entry.position.batch);
+            let seq = if is_whole {
+                i64::MAX
+            } else {
+                page[length - 1].position.seq
+            };
             let changes = page.iter().map(|entry| entry.change.clone()).collect();
-            pages.push(Arc::new(Page::new(changes, Position { seq, ..entry.position })));
+            pages.push(Arc::new(Page::new(
+                changes,
+                Position {
+                    seq,
+                    ..entry.position
+                },
+            )));
             rest = left;
         }
         pages
@@ -209,24 +294,42 @@ impl Truth {
 
     /// The log's answer: a part of what follows `after`.
     pub(crate) fn read(&self, after: Position, random: &mut Random) -> Result<Replay, ReplayError> {
-        let known = self.ends.iter().find(|end| (end.epoch, end.batch) == (after.epoch, after.batch));
+        let known = self
+            .ends
+            .iter()
+            .find(|end| (end.epoch, end.batch) == (after.epoch, after.batch));
         if after.epoch != self.epoch || known.is_none_or(|known| known.tag != after.tag) {
             return Err(ReplayError::Refetch(RefetchReason::Epoch));
         }
         if after < self.floor {
             return Err(ReplayError::Refetch(RefetchReason::Retention));
         }
-        let later: Vec<_> = self.ends.iter().copied().filter(|end| *end > after).collect();
+        let later: Vec<_> = self
+            .ends
+            .iter()
+            .copied()
+            .filter(|end| *end > after)
+            .collect();
         let Some(reached) = later.get(random.below(later.len().max(1)).min(3)).copied() else {
-            return Ok(Replay { pages: Vec::new(), reached: after });
+            return Ok(Replay {
+                pages: Vec::new(),
+                reached: after,
+            });
         };
-        Ok(Replay { pages: self.pages(after, reached, random), reached })
+        Ok(Replay {
+            pages: self.pages(after, reached, random),
+            reached,
+        })
     }
 
     /// Changes in `(after, up_to]`.
     pub(crate) fn between(&self, after: Position, up_to: Position) -> &[Entry] {
-        let first = self.changes.partition_point(|entry| entry.position <= after);
-        let last = self.changes.partition_point(|entry| entry.position <= up_to);
+        let first = self
+            .changes
+            .partition_point(|entry| entry.position <= after);
+        let last = self
+            .changes
+            .partition_point(|entry| entry.position <= up_to);
         &self.changes[first..last.max(first)]
     }
 
