@@ -14,9 +14,6 @@ use bytes::{Buf as _, Bytes};
 /// Frames handed to one vectored write.
 const SLICES_MAX: usize = 32;
 
-/// Room kept by an empty queue; what it grew beyond is given back.
-const KEPT_FRAMES: usize = 4;
-
 /// The queue of one socket.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -90,9 +87,8 @@ impl Outbox {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        if self.frames.capacity() > KEPT_FRAMES {
-            self.frames = VecDeque::new();
-        }
+        // Nearly every socket has nothing to write nearly always.
+        self.frames = VecDeque::new();
         Poll::Ready(Ok(()))
     }
 

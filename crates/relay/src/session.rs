@@ -241,6 +241,8 @@ impl Session {
                         .map(|at| Effect::ExpireAt(incarnation, at)),
                 );
                 let join_ref = request.join_ref.clone();
+                // Most sessions have one channel, and Vec would start with four.
+                self.channels.reserve_exact(1);
                 self.channels.push(Channel {
                     incarnation,
                     topic: topic.clone(),

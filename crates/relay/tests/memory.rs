@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a file of tests")]
 
 #[path = "socket/harness.rs"]
-#[expect(dead_code, reason = "shared with the tests of sockets")]
+#[allow(dead_code, reason = "shared with the tests of sockets")]
 mod harness;
 
 use harness::{World, config};

@@ -97,27 +97,13 @@ impl Engine {
             return;
         }
         for key in keys {
-            let Some(subscription) = self.subscriptions.get_mut(key) else {
-                continue;
-            };
-            match (subscription.stage, subscription.settled) {
-                (_, None) => {}
-                // It begins when its bindings are resolved, at the head.
-                (Stage::Resolving | Stage::Idle | Stage::Early, Some(_)) => {
-                    subscription.settled = Some(head);
-                    let bindings = subscription.bindings.clone();
-                    self.break_off(key, &bindings, reason, head, turn);
-                }
-                (
-                    Stage::Parked
-                    | Stage::Waiting(_)
-                    | Stage::Replaying(_)
-                    | Stage::Paused
-                    | Stage::Live,
-                    Some(_),
-                ) => {
-                    self.restart_at(key, reason, head, turn);
-                }
+            // The others begin at the head anyway, or have their cursors judged by the log.
+            if self
+                .subscriptions
+                .get(key)
+                .is_some_and(|it| it.settled.is_some())
+            {
+                self.restart_at(key, reason, head, turn);
             }
         }
     }

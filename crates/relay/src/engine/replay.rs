@@ -405,18 +405,32 @@ impl Engine {
         head: Position,
         turn: &mut Turn<'_>,
     ) {
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
+        let (stage, bindings) = (subscription.stage, subscription.bindings.clone());
         self.detach(key);
-        let live = self.live_bindings(key);
-        for key in &live {
-            if let Some(binding) = self.bindings.get_mut(*key) {
+        for binding in &bindings {
+            if let Some(binding) = self.bindings.get_mut(*binding)
+                && binding.start.position().is_some()
+            {
                 binding.start = Start::At(head);
             }
         }
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             subscription.settled = Some(head);
+            subscription.stage = stage;
         }
-        self.break_off(key, &live, reason, head, turn);
-        self.place(key, turn);
+        self.break_off(key, &bindings, reason, head, turn);
+        match stage {
+            // It begins, at the head, when its bindings are resolved.
+            Stage::Resolving | Stage::Idle | Stage::Early => {}
+            Stage::Parked
+            | Stage::Waiting(_)
+            | Stage::Replaying(_)
+            | Stage::Paused
+            | Stage::Live => self.place(key, turn),
+        }
     }
 
     /// Drops every scan; their subscriptions have been told.

@@ -197,6 +197,10 @@ impl Client {
                 *told.refetch.entry(reason.to_owned()).or_default() += 1;
                 let cursor = cursor.unwrap();
                 assert!(self.resumes, "{payload}");
+                if reason == "epoch" {
+                    // Another history, or less of it.
+                    self.last = Some(cursor);
+                }
                 self.advance(cursor, "must_refetch");
                 let id = payload["binding"].as_u64();
                 for binding in self
@@ -268,6 +272,16 @@ impl Client {
                 );
             }
             binding.seen = Some(entry.position);
+        }
+    }
+
+    /// History has changed, and who does not ask for cursors is not told.
+    pub(crate) fn lose_track(&mut self) {
+        if !self.resumes {
+            self.last = None;
+            self.bindings
+                .iter_mut()
+                .for_each(|binding| binding.seen = None);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The log as the database has it, and what each binding should receive from it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use pgrelay_protocol::{FilterOp, Position, RefetchReason};
 use pgrelay_relay::{
@@ -18,7 +18,6 @@ pub(crate) const ROOMS: i64 = 3;
 /// All changes ever, in position order, each with the number its row carries.
 pub(crate) struct Truth {
     changes: Vec<Entry>,
-    places: HashMap<i64, usize>,
     relations: Vec<Arc<Relation>>,
     /// Ends of all batches, the empty ones too.
     pub(crate) ends: Vec<Position>,
@@ -167,7 +166,6 @@ impl Truth {
         };
         Self {
             changes: Vec::new(),
-            places: HashMap::new(),
             relations: (0..=TABLES).map(table).collect(),
             ends: vec![start],
             floor: start,
@@ -195,7 +193,6 @@ impl Truth {
             seq += 1 + i64::try_from(random.below(3)).unwrap();
             let position = Position { seq, ..end };
             let entry = self.entry(position, random, holes);
-            self.places.insert(entry.number, self.changes.len());
             self.changes.push(entry);
         }
         self.ends.push(end);
@@ -231,19 +228,31 @@ impl Truth {
         }
     }
 
-    /// A new history: what was before cannot be continued.
+    /// A new history: what was before cannot be continued. Either an epoch begins, or the newest
+    /// batches were never there and others will have their numbers.
     pub(crate) fn break_off(&mut self, random: &mut Random) -> Position {
-        self.epoch += 1;
-        self.batch += 1;
-        let head = Position {
-            epoch: self.epoch,
-            batch: self.batch,
-            seq: i64::MAX,
-            tag: random.next(),
-        };
-        self.ends.push(head);
-        self.floor = head;
-        head
+        if random.chance(50) {
+            self.epoch += 1;
+            self.batch += 1;
+            let head = Position {
+                epoch: self.epoch,
+                batch: self.batch,
+                seq: i64::MAX,
+                tag: random.next(),
+            };
+            self.ends.push(head);
+        } else {
+            let kept = self.ends.len().saturating_sub(1 + random.below(5)).max(1);
+            self.ends.truncate(kept);
+            let end = self.end();
+            (self.epoch, self.batch) = (end.epoch, end.batch);
+            self.changes.retain(|entry| entry.position <= end);
+        }
+        if self.epoch > self.floor.epoch {
+            self.floor = self.end();
+        }
+        self.floor = self.floor.min(self.end());
+        self.end()
     }
 
     /// The changes after `after` up to the end of batch `end`, cut into pages at random places;
@@ -334,6 +343,11 @@ impl Truth {
     }
 
     pub(crate) fn by_number(&self, number: i64) -> &Entry {
-        &self.changes[self.places[&number]]
+        let entry = self
+            .changes
+            .iter()
+            .rev()
+            .find(|entry| entry.number == number);
+        entry.expect("a change that was committed")
     }
 }

@@ -269,6 +269,11 @@ impl World {
 
     fn break_stream(&mut self) {
         if self.engine.wants_feed() && self.fed > 0 {
+            // What was sent before is read before: afterwards nobody can judge it.
+            for place in 0..self.outlets.clients.len() {
+                self.read(place, OVERFLOW);
+                self.outlets.clients[place].lose_track();
+            }
             let head = self.truth.break_off(&mut self.random);
             self.pending.clear();
             self.fed = self.truth.ends.len();

@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, protocol::Role},
+    tungstenite::{
+        Message,
+        protocol::{Role, WebSocketConfig},
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -204,8 +207,12 @@ impl World {
                 claims: claims(),
             })
             .unwrap();
+        let small = WebSocketConfig::default()
+            .read_buffer_size(1_024)
+            .write_buffer_size(0);
+        let socket = WebSocketStream::from_raw_socket(client.unwrap(), Role::Client, Some(small));
         Client {
-            socket: WebSocketStream::from_raw_socket(client.unwrap(), Role::Client, None).await,
+            socket: socket.await,
         }
     }
 

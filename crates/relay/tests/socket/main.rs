@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a file of tests")]
 
+#[allow(dead_code, reason = "shared with the test of memory")]
 mod harness;
 
 use std::time::Duration;
