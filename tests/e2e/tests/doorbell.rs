@@ -1,9 +1,13 @@
 //! Writers wake a sleeping relay, pay nothing while it is awake, and nothing while it is frozen.
+#![allow(
+    clippy::unwrap_used,
+    reason = "this is test code: it fails the test that uses it"
+)]
 
 use std::time::Duration;
 
 use futures::future::join_all;
-use pgrelay_test_support::{DatabaseUrl, Relay, Session, TestDatabase, wait_for};
+use pgrelay_test_support::{DatabaseUrl, Relay, RelayBuilder, Session, TestDatabase, wait_for};
 use tokio::time::sleep;
 
 const TABLE: &str =
@@ -28,10 +32,11 @@ impl Dice {
 }
 
 async fn relay_with_table(database: &TestDatabase) -> (Relay, Session) {
-    let relay = Relay::builder(database.url())
-        .allow("nobody rang")
-        .start()
-        .await;
+    with_table(database, Relay::builder(database.url())).await
+}
+
+async fn with_table(database: &TestDatabase, relay: RelayBuilder) -> (Relay, Session) {
+    let relay = relay.start().await;
     let session = database.connect_superuser().await;
     session.run(TABLE).await;
     session.run("select pgrelay.sync()").await;
@@ -71,7 +76,7 @@ async fn crowd_member(url: DatabaseUrl, number: u64, commits: usize) {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ (number + 1));
     let mut written = 0;
     while written < commits {
-        let burst = (1 + dice.below(400) as usize).min(commits - written);
+        let burst = (1 + usize::try_from(dice.below(400)).unwrap()).min(commits - written);
         for _ in 0..burst {
             if dice.below(50) == 0 {
                 session.run("begin").await;
@@ -87,20 +92,15 @@ async fn crowd_member(url: DatabaseUrl, number: u64, commits: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn no_wake_up_is_lost_in_a_hundred_thousand_commits() {
     const WRITERS: u64 = 20;
     const COMMITS_EACH: usize = 5_000;
     let database = TestDatabase::create().await;
     let (relay, session) = relay_with_table(&database).await;
     wait_armed(&relay).await;
-    join_all((0..WRITERS).map(|number| {
-        let url = database.url().clone();
-        tokio::spawn(crowd_member(url, number, COMMITS_EACH))
-    }))
-    .await
-    .into_iter()
-    .for_each(|writer| writer.unwrap());
+    join_all((0..WRITERS).map(|number| crowd_member(database.url().clone(), number, COMMITS_EACH)))
+        .await;
     let rows = COMMITS_EACH * usize::try_from(WRITERS).unwrap();
     let delay = sequenced(&session, rows).await;
     assert!(delay < 10_000.0, "a row waited {delay} ms to be sequenced");
@@ -142,7 +142,8 @@ async fn a_transaction_that_is_open_while_the_relay_falls_asleep_rings() {
 #[tokio::test]
 async fn a_bell_that_does_not_ring_is_noticed() {
     let database = TestDatabase::create().await;
-    let (relay, session) = relay_with_table(&database).await;
+    let builder = Relay::builder(database.url()).allow("committed without ringing");
+    let (relay, session) = with_table(&database, builder).await;
     let mute = "do $$ begin execute replace(pg_get_functiondef('pgrelay.capture()'::regprocedure),
         'perform pg_notify', 'perform concat'); end $$";
     session.run(mute).await;
@@ -164,17 +165,8 @@ async fn a_bell_that_does_not_ring_is_noticed() {
 #[tokio::test]
 async fn a_frozen_relay_stops_costing_writers_and_goes_on_when_it_thaws() {
     let database = TestDatabase::create().await;
-    let (mut relay, session) = {
-        let relay = Relay::builder(database.url())
-            .allow("connection")
-            .allow("PostgreSQL")
-            .start()
-            .await;
-        let session = database.connect_superuser().await;
-        session.run(TABLE).await;
-        session.run("select pgrelay.sync()").await;
-        (relay, session)
-    };
+    let builder = Relay::builder(database.url()).allow("lost the change log");
+    let (mut relay, session) = with_table(&database, builder).await;
     wait_armed(&relay).await;
     relay.freeze();
     let held = "select count(*) from pg_locks where locktype = 'advisory' and granted
