@@ -273,6 +273,10 @@ impl World {
             for place in 0..self.outlets.clients.len() {
                 self.read(place, OVERFLOW);
                 self.outlets.clients[place].lose_track();
+                // Whoever is away now comes back with a cursor of a history that never was.
+                if self.random.chance(40) {
+                    self.disconnect_client(place);
+                }
             }
             let head = self.truth.break_off(&mut self.random);
             self.pending.clear();
@@ -409,6 +413,10 @@ impl World {
 
     fn disconnect(&mut self) {
         let place = self.random.below(self.outlets.clients.len());
+        self.disconnect_client(place);
+    }
+
+    fn disconnect_client(&mut self, place: usize) {
         let client = &mut self.outlets.clients[place];
         client.queue.clear();
         if let Some(key) = client.key.take() {
