@@ -5,7 +5,7 @@
 -- row_to_json under settings of our own, for writers whose session has others. Never to_jsonb: it
 -- refuses \u0000, lone surrogates and 1e200000, which are valid in a json column.
 create function pgrelay.render(r anyelement) returns text
-  language plpgsql stable
+  language plpgsql stable strict
   set search_path = pg_catalog, pg_temp
   set "TimeZone" = 'UTC'
   set "DateStyle" = 'ISO, MDY'
@@ -16,7 +16,7 @@ as $$ begin return row_to_json(r)::text; end $$;
 
 -- The primary key of a row that is too large to log.
 create function pgrelay.render_key(relation oid, r anyelement) returns text
-  language plpgsql stable
+  language plpgsql stable strict
   set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -55,52 +55,48 @@ create function pgrelay.capture() returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- pg_column_size counts a row as it is after de-toasting; json text of it stays far below the
-  -- 1 GB at which row_to_json would fail the writer.
-  row_bytes_max constant int := 8388608;
-  oversize boolean := coalesce(pg_column_size(new), 0) > row_bytes_max
-                   or coalesce(pg_column_size(old), 0) > row_bytes_max;
-  segment bigint;
+  image_bytes_max constant int := 8388608;
+  segment bigint := pg_sequence_last_value('pgrelay.log_segment');
   new_json text;
   old_json text;
+  oversize boolean := false;
   logged bigint;
 begin
   -- A block that writes nothing costs no transaction id of its own, so it may stand around every
   -- row; around the insert it would overflow the subtransaction cache of all snapshots.
   begin
-    if oversize then
-      if tg_op <> 'DELETE' then new_json := pgrelay.render_key(tg_relid, new); end if;
-      if tg_op <> 'INSERT' then old_json := pgrelay.render_key(tg_relid, old); end if;
-    elsif current_setting('TimeZone') in ('UTC', 'Etc/UTC', 'GMT')
-      and current_setting('DateStyle') like 'ISO, %'
+    if current_setting('TimeZone') in ('UTC', 'Etc/UTC', 'GMT')
+      and current_setting('DateStyle') in ('ISO, MDY', 'ISO, DMY', 'ISO, YMD')
       and current_setting('IntervalStyle') = 'postgres'
       and current_setting('bytea_output') = 'hex'
-      and current_setting('extra_float_digits')::int >= 1
+      and current_setting('extra_float_digits') in ('1', '2', '3')
     then
-      if tg_op <> 'DELETE' then new_json := row_to_json(new)::text; end if;
-      if tg_op <> 'INSERT' then old_json := row_to_json(old)::text; end if;
+      new_json := row_to_json(new);
+      old_json := row_to_json(old);
     else
-      if tg_op <> 'DELETE' then new_json := pgrelay.render(new); end if;
-      if tg_op <> 'INSERT' then old_json := pgrelay.render(old); end if;
+      new_json := pgrelay.render(new);
+      old_json := pgrelay.render(old);
+    end if;
+    if octet_length(new_json) > image_bytes_max or octet_length(old_json) > image_bytes_max then
+      oversize := true;
+      new_json := pgrelay.render_key(tg_relid, new);
+      old_json := pgrelay.render_key(tg_relid, old);
     end if;
   exception when others then
-    -- A cast to json or an output function of the user's own that raises.
+    -- A row beyond 1 GB as text, a cast to json or an output function of the user's own that raises.
     raise log 'pgrelay: a row of % could not be rendered (sqlstate %)', tg_relid::regclass, sqlstate;
     perform nextval('pgrelay.log_holes');
     return null;
   end;
 
-  segment := pg_sequence_last_value('pgrelay.log_segment');
   if segment < 0 then
     perform nextval('pgrelay.log_holes');
     return null;
   end if;
+  -- new is null on DELETE, old on INSERT, and so is all that is made of them.
   insert into pgrelay.log (segment, relid, op, oversize, new_row, old_row, new_ctid, old_ctid)
-  values (segment, tg_relid, left(tg_op, 1)::"char", oversize, new_json, old_json,
-          case when tg_op <> 'DELETE' then new.ctid end,
-          case when tg_op <> 'INSERT' then old.ctid end)
+  values (segment, tg_relid, tg_op::"char", oversize, new_json, old_json, new.ctid, old.ctid)
   returning seq into logged;
-
   if logged % 4096 = 0 then
     perform pgrelay.check_abandoned();
   end if;
