@@ -40,9 +40,7 @@ impl PostgresServer {
         PostgresServerBuilder::default()
     }
 
-    /// The superuser's URL, without TLS.
-    ///
-    /// A server with TLS refuses it, except for the server's own start: use the parameters `sslmode` and `sslrootcert` there.
+    /// The superuser's URL. It works without TLS even where everybody else needs it.
     pub fn url(&self) -> DatabaseUrl {
         DatabaseUrl::parse(&format!("postgresql://postgres@{}/postgres", self.address))
     }
@@ -134,7 +132,7 @@ impl PostgresServerBuilder {
         self
     }
 
-    /// Speaks TLS and refuses everybody who does not.
+    /// Speaks TLS, and refuses everybody but the superuser who does not. [`Certificates::CLIENT`] must show a certificate.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
@@ -169,10 +167,10 @@ impl PostgresServerBuilder {
     }
 }
 
-/// Certificates beside the data, the settings that use them, and rules that let nobody in without TLS.
+/// Certificates beside the data, the settings that use them, and the rules who needs them.
 fn use_tls(server: &PostgresServer, settings: &mut String) -> Certificates {
     let folder = server.folder.join("tls");
-    let certificates = Certificates::make(&folder, "postgres");
+    let certificates = Certificates::make(&folder);
     give_away(&folder, 0o755);
     let (certificate, key) = certificates.server();
     give_away(&key, 0o600);
@@ -186,7 +184,13 @@ fn use_tls(server: &PostgresServer, settings: &mut String) -> Certificates {
     }
     settings.push_str("ssl = on\n");
     let rules = server.data().join("pg_hba.conf");
-    std::fs::write(&rules, "hostssl all all 127.0.0.1/32 trust\n").unwrap();
+    let text = format!(
+        "host all postgres 127.0.0.1/32 trust\n\
+         hostssl all {} 127.0.0.1/32 cert\n\
+         hostssl all all 127.0.0.1/32 trust\n",
+        Certificates::CLIENT
+    );
+    std::fs::write(&rules, text).unwrap();
     certificates
 }
 
