@@ -16,6 +16,11 @@ as $$
 declare
   last pgrelay.ledger;
 begin
+  -- What is told must outlive a crash, and with this commit everything committed before it does,
+  -- whatever the database or the role prefers.
+  if current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
   select * into last from pgrelay.ledger l order by l.id desc limit 1;
   return query
     with fresh as (
