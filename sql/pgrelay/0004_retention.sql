@@ -204,6 +204,11 @@ begin
     end if;
   end if;
 
+  -- No history yet: nothing has been told to anybody, so nothing may go.
+  if last_id is null then
+    return;
+  end if;
+
   if not exists (select from pg_class c where c.relnamespace = 'pgrelay'::regnamespace
                     and c.relname = 'ledger_' || ((last_id + 131072) >> 20)) then
     execute format('create table pgrelay.ledger_%s (like pgrelay.ledger including all)', (last_id + 131072) >> 20);
@@ -228,10 +233,6 @@ begin
     end;
   end loop;
 
-  -- No history yet: nothing has been told to anybody, so nothing may go.
-  if last_id is null then
-    return;
-  end if;
   -- Over the size bound history gives way to disk: every sequenced row may go.
   floor_max := case when total > bytes_max then last_id
                     else pgrelay.last_batch_before(clock_timestamp() - retention, floor_id, last_id) end;
