@@ -165,7 +165,6 @@ begin
   delete from pgrelay.log g where not pg_visible_in_snapshot(g.xid, pg_current_snapshot());
   -- And what waits for the end of another cluster's transactions would wait for ever.
   delete from pgrelay.meta where key = 'holes_pending';
-  update pgrelay.meta set value = split_part(value, ' ', 1) where key = 'segment_pending';
   update pgrelay.meta set value = new_id::text where key = 'floor';
   return query
     insert into pgrelay.ledger (epoch, id, snap, n) values (new_epoch, new_id, pg_current_snapshot(), 0)

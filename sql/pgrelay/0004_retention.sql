@@ -65,19 +65,28 @@ exception when lock_not_available then
   return null;
 end $$;
 
--- A transaction that has logged a row before a segment was added goes on without seeing it, and
--- would fail if it were sent there. So the segment may be used when every transaction that ran when
--- it was first seen here has ended.
+-- A transaction that has used the log before a segment was added goes on without seeing it, and
+-- would fail if it were sent there. So the segment may be used when every transaction that held the
+-- log when the segment was first seen here has let it go. (Prepared ones have: they do no more.)
 create function pgrelay.settle_segment() returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   waits_for text := (select split_part(m.value, ' ', 2) from pgrelay.meta m where m.key = 'segment_pending');
+  users text[];
 begin
+  if waits_for is null then
+    return;
+  end if;
+  users := array(
+    select l.virtualtransaction from pg_locks l
+     where l.locktype = 'relation' and l.relation = 'pgrelay.log'::regclass
+       and l.database = (select d.oid from pg_database d where d.datname = current_database())
+       and l.pid <> pg_backend_pid());
   if waits_for = '' then
-    update pgrelay.meta set value = value || ' ' || pg_snapshot_xmax(pg_current_snapshot()) where key = 'segment_pending';
-  elsif pg_snapshot_xmin(pg_current_snapshot()) >= waits_for::xid8 then
+    update pgrelay.meta set value = value || ' ' || users::text where key = 'segment_pending';
+  elsif not users && waits_for::text[] then
     delete from pgrelay.meta where key = 'segment_pending';
   end if;
 end $$;
