@@ -131,6 +131,12 @@ pub(super) async fn doctor(
     print(out, &text)?;
     let mut findings: Vec<Line> = Vec::new();
     match values.serve() {
+        Ok(serve) if serve.signing.is_weak() => findings.push(Line {
+            name: "settings".to_owned(),
+            verdict: Verdict::Warn,
+            detail: "PGRELAY_JWT_SECRET is shorter than 32 bytes".to_owned(),
+            cure: Some("make a longer one, for example with `openssl rand -hex 32`".to_owned()),
+        }),
         Ok(_) => findings.push(Line::ok("settings", "complete")),
         Err(mistakes) => findings.extend(mistakes.0.into_iter().map(|mistake| Line {
             name: "settings".to_owned(),
