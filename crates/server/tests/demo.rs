@@ -1,5 +1,10 @@
 //! `pgrelay demo` as a person meets it: the real binary, a PostgreSQL of its own, the printed lines.
 //! Needs PostgreSQL's programs on this machine, as the demo itself does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "this is test code: it fails the test that uses it"
+)]
 
 use std::{
     fs,
