@@ -158,10 +158,10 @@ impl<'a> Upkeep<'a> {
             .ask("look at the catalog", &statements::catalog::NEWS, &[])
             .await?[0]
             .get(0);
-        let is_first = self.news.is_none();
+        // The first look counts as news: something may have been refused before it and changed since.
         let changed = self.news != news;
         self.news = news;
-        Ok(changed && !is_first)
+        Ok(changed)
     }
 
     /// Once per complaint, not once per round.

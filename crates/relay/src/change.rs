@@ -76,7 +76,7 @@ pub struct Row {
 }
 
 /// One captured row change. Belongs to a [`Page`], which knows its batch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Change {
     /// Orders the changes of one batch; unique in it.
     pub seq: i64,
