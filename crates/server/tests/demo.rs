@@ -1,5 +1,10 @@
 //! `pgrelay demo` as a person meets it: the real binary, a PostgreSQL of its own, the printed lines.
 //! Needs PostgreSQL's programs on this machine, as the demo itself does.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     fs,
