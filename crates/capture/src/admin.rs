@@ -3,56 +3,12 @@
 use std::time::Duration;
 
 use pgrelay_protocol::Position;
-use tokio_postgres::types::Type;
 
 use crate::{
     config::Config, error::Error, ledger::Batch, migrate, query::Query, session::Session,
-    upkeep::SYNC,
+    statements,
 };
 
-const ENABLE: Query = Query::new("select pgrelay.enable($1::text::regclass)", &[Type::TEXT]);
-const DISABLE: Query = Query::new("select pgrelay.disable($1::text::regclass)", &[Type::TEXT]);
-const UNINSTALL: Query = Query::new(
-    "select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
-       from pg_catalog.pg_trigger t
-      where t.tgname in ('!pgrelay_capture', '!pgrelay_truncate') and t.tgparentid = 0
-     union all
-     select 'drop schema pgrelay cascade'",
-    &[],
-);
-const TABLES: Query = Query::new(
-    "select p.relid, p.relid::regclass::text, c.relrowsecurity
-       from pgrelay.published() p join pg_catalog.pg_class c on c.oid = p.relid order by 2",
-    &[],
-);
-const LEDGER: Query = Query::new(
-    "select epoch, id, tag, n, extract(epoch from clock_timestamp() - at)::float8
-       from pgrelay.ledger order by id desc limit 1",
-    &[],
-);
-const LOG: Query = Query::new(
-    "select coalesce(sum(s.bytes), 0)::bigint, count(*),
-            pg_sequence_last_value('pgrelay.log_segment') < 0,
-            coalesce((select max(value::bigint) from pgrelay.meta where key = 'floor'), 0),
-            pg_sequence_last_value('pgrelay.log_holes')
-              - coalesce((select max(value::bigint) from pgrelay.meta where key = 'holes_settled'), 0)
-       from pgrelay.segments() s",
-    &[],
-);
-/// Who holds an advisory lock, and how.
-pub(crate) const HOLDERS: Query = Query::new(
-    "select l.pid, coalesce(a.application_name, ''), l.mode = 'ExclusiveLock'
-       from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a on a.pid = l.pid
-      where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-        and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
-        and l.classid::bigint = $1 >> 32 and l.objid::bigint = $1 & 4294967295
-      order by l.pid",
-    &[Type::INT8],
-);
-const KEYS: Query = Query::new("select pgrelay.doorbell_key(), pgrelay.lease_key()", &[]);
-
-/// A statement that waits for a lock for longer is given up.
-const LOCK_TIMEOUT: &str = "set lock_timeout = '5s'";
 const STATEMENT_MAX: Duration = Duration::from_secs(60);
 
 /// What the database knows of pgrelay.
@@ -102,12 +58,24 @@ pub struct Holder {
 
 /// Publishes a table (a name as SQL reads it) and attaches its triggers; returns the SQL that was run.
 pub async fn enable(config: &Config, table: &str) -> Result<Vec<String>, Error> {
-    statements(config, "publish a table", &ENABLE, table).await
+    statements(
+        config,
+        "publish a table",
+        &statements::administration::ENABLE,
+        table,
+    )
+    .await
 }
 
 /// Takes a table out of the publication and drops its triggers; returns the SQL that was run.
 pub async fn disable(config: &Config, table: &str) -> Result<Vec<String>, Error> {
-    statements(config, "withdraw a table", &DISABLE, table).await
+    statements(
+        config,
+        "withdraw a table",
+        &statements::administration::DISABLE,
+        table,
+    )
+    .await
 }
 
 async fn statements(
@@ -129,9 +97,13 @@ pub async fn uninstall(config: &Config) -> Result<Vec<String>, Error> {
     if migrate::applied(&mut session).await?.is_none() {
         return Ok(Vec::new());
     }
-    let rows = session.rows(ACTION, &UNINSTALL, &[]).await?;
+    let rows = session
+        .rows(ACTION, &statements::administration::UNINSTALL, &[])
+        .await?;
     let statements: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    session.batch(ACTION, LOCK_TIMEOUT).await?;
+    session
+        .batch(ACTION, statements::administration::LOCK_TIMEOUT)
+        .await?;
     for statement in &statements {
         session
             .wire
@@ -151,9 +123,13 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
     const ACTION: &str = "read the status";
     let mut session = current(config).await?;
     let tables = tables(&mut session).await?;
-    let ledger = session.rows(ACTION, &LEDGER, &[]).await?;
-    let log = &session.rows(ACTION, &LOG, &[]).await?[0];
-    let keys = &session.rows(ACTION, &KEYS, &[]).await?[0];
+    let ledger = session
+        .rows(ACTION, &statements::administration::NEWEST, &[])
+        .await?;
+    let log = &session
+        .rows(ACTION, &statements::administration::LOG, &[])
+        .await?[0];
+    let keys = &session.rows(ACTION, &statements::ledger::KEYS, &[]).await?[0];
     Ok(Status {
         tables,
         head: ledger.first().map(|row| Batch::from_row(row).end()),
@@ -173,7 +149,11 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
 /// Who holds a lock alone.
 pub(crate) async fn holder(session: &mut Session, key: i64) -> Result<Option<Holder>, Error> {
     let rows = session
-        .rows("look for the holder of a lock", &HOLDERS, &[&key])
+        .rows(
+            "look for the holder of a lock",
+            &statements::administration::HOLDERS,
+            &[&key],
+        )
         .await?;
     let alone = rows.iter().find(|row| row.get(2));
     Ok(alone.map(|row| Holder {
@@ -185,14 +165,18 @@ pub(crate) async fn holder(session: &mut Session, key: i64) -> Result<Option<Hol
 /// Captured tables and what they miss.
 pub(crate) async fn tables(session: &mut Session) -> Result<Vec<TableStatus>, Error> {
     const ACTION: &str = "look at the tables";
-    let missing = session.rows(ACTION, &SYNC, &[&None::<u32>, &false]).await?;
+    let missing = session
+        .rows(ACTION, &statements::catalog::SYNC, &[&None::<u32>, &false])
+        .await?;
     let missing_of = |relation: u32| {
         let row = missing
             .iter()
             .find(|row| row.get::<_, u32>(0) == relation)?;
         Some(row.get::<_, &str>(3).to_owned())
     };
-    let rows = session.rows(ACTION, &TABLES, &[]).await?;
+    let rows = session
+        .rows(ACTION, &statements::administration::TABLES, &[])
+        .await?;
     Ok(rows
         .iter()
         .map(|row| TableStatus {

@@ -15,48 +15,7 @@ use std::{
 use pgrelay_relay::change::{Column, Relation, Rendering};
 use tokio_postgres::{Error, Row, types::Type};
 
-use crate::query::{Lane, Query};
-
-/// The version of everything a [`Relation`] is made of: catalog rows change their `xmin` with every
-/// change. Called with the tables of one batch.
-pub(crate) const VERSIONS: Query = Query::new(
-    "select c.oid,
-            concat_ws(' ', c.xmin, n.xmin,
-              (select string_agg(a.xmin::text, ',' order by a.attnum)
-                 from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0),
-              (select string_agg(i.xmin::text, ',' order by i.indexrelid)
-                 from pg_catalog.pg_index i where i.indrelid = c.oid))
-       from pg_catalog.pg_class c
-       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where c.oid = any ($1)",
-    &[Type::OID_ARRAY],
-);
-
-const DEFINITIONS: Query = Query::new(
-    "select c.oid, n.nspname, c.relname, c.relrowsecurity, c.relreplident = 'f',
-            a.attname, t.typname, a.atttypid,
-            coalesce(a.attnum = any (pk.columns), false),
-            case c.relreplident
-              when 'f' then true
-              when 'i' then coalesce(a.attnum = any (ri.columns), false)
-              else coalesce(pk.indimmediate and a.attnum = any (pk.columns), false)
-            end
-       from pg_catalog.pg_class c
-       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-       left join lateral (select (i.indkey::int2[])[0:i.indnkeyatts - 1] as columns, i.indimmediate
-                            from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary) pk on true
-       left join lateral (select (i.indkey::int2[])[0:i.indnkeyatts - 1] as columns
-                            from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisreplident) ri on true
-       left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-       left join pg_catalog.pg_type t on t.oid = a.atttypid
-      where c.oid = any ($1)
-      order by c.oid, a.attnum",
-    &[Type::OID_ARRAY],
-);
-
-/// Captured relations, and the relation under whose name each is delivered (a partitioned root, where
-/// the publication says so).
-const PUBLISHED: Query = Query::new("select relid, name_relid from pgrelay.published()", &[]);
+use crate::{query::Lane, statements};
 
 /// Definitions kept before the cache starts over.
 const RELATIONS_MAX: usize = 10_000;
@@ -76,7 +35,10 @@ pub(crate) struct Catalog {
 #[derive(Debug, Default)]
 struct Cache {
     definitions: HashMap<u32, Definition>,
-    published: HashMap<u32, u32>,
+    /// Captured relation -> the one it is delivered as; `None` where it is not published.
+    published: HashMap<u32, Option<u32>>,
+    /// Grows when `published` is forgotten, so that an older answer is not kept.
+    looks: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -98,8 +60,15 @@ impl Catalog {
 
     /// Something changed: what is published is asked again before it is next used.
     pub(crate) fn changed(&self) {
-        self.cache().published.clear();
+        self.look_again();
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Somebody is about to subscribe on the word of a catalog that may be newer than this cache.
+    pub(crate) fn look_again(&self) {
+        let mut cache = self.cache();
+        cache.published.clear();
+        cache.looks += 1;
     }
 
     /// The relations of one batch as they are now, by captured oid.
@@ -137,25 +106,38 @@ impl Catalog {
         lane: Lane<'_>,
         captured: &HashSet<u32>,
     ) -> Result<HashMap<u32, u32>, Error> {
-        let known = |cache: &Cache| -> HashMap<u32, u32> {
-            captured
+        let known = |published: &HashMap<u32, Option<u32>>| -> Option<HashMap<u32, u32>> {
+            let names = captured
                 .iter()
-                .filter_map(|oid| Some((*oid, *cache.published.get(oid)?)))
-                .collect()
+                .map(|oid| Some((*oid, *published.get(oid)?)));
+            let names: Option<Vec<_>> = names.collect();
+            Some(
+                names?
+                    .into_iter()
+                    .filter_map(|(oid, name)| Some((oid, name?)))
+                    .collect(),
+            )
         };
-        let found = known(&self.cache());
-        if found.len() == captured.len() {
-            return Ok(found);
-        }
-        let published = lane
-            .rows(&PUBLISHED, &[])
-            .await?
+        let looks = {
+            let cache = self.cache();
+            if let Some(found) = known(&cache.published) {
+                return Ok(found);
+            }
+            cache.looks
+        };
+        let rows = lane.rows(&statements::catalog::PUBLISHED, &[]).await?;
+        let published = rows.iter().map(|row| (row.get(0), Some(row.get(1))));
+        let published = captured
             .iter()
-            .map(|row| (row.get(0), row.get(1)))
+            .map(|oid| (*oid, None))
+            .chain(published)
             .collect();
+        let found = known(&published).unwrap_or_default();
         let mut cache = self.cache();
-        cache.published = published;
-        Ok(known(&cache))
+        if cache.looks == looks {
+            cache.published = published;
+        }
+        Ok(found)
     }
 
     async fn definitions(
@@ -167,7 +149,7 @@ impl Catalog {
             return Ok(HashMap::new());
         }
         let versions: HashMap<u32, String> = lane
-            .rows(&VERSIONS, &[&wanted])
+            .rows(&statements::catalog::VERSIONS, &[&wanted])
             .await?
             .iter()
             .map(|row| (row.get(0), row.get(1)))
@@ -187,7 +169,9 @@ impl Catalog {
                 .collect()
         };
         if !stale.is_empty() {
-            let rows = lane.rows(&DEFINITIONS, &[&stale]).await?;
+            let rows = lane
+                .rows(&statements::catalog::DEFINITIONS, &[&stale])
+                .await?;
             self.learn(&versions, &rows);
         }
         // One that was dropped keeps the name it had.

@@ -10,39 +10,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_postgres::{Row, types::Type};
 
-use crate::{
-    catalog::Catalog,
-    query::{Lane, Query},
-};
-
-const COLUMNS: Query = Query::new(
-    "with recursive base as (
-       select a.attnum, t.oid, t.typtype, t.typbasetype
-         from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
-        where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
-       union all
-       select b.attnum, t.oid, t.typtype, t.typbasetype
-         from base b join pg_catalog.pg_type t on t.oid = b.typbasetype where b.typtype = 'd'
-     )
-     select a.attname, t.oid, t.typarray, pg_catalog.format_type(t.oid, null), t.typtype = 'd',
-            b.oid, b.typtype = 'e', b.typcategory, coalesce(e.typdelim, t.typdelim), pg_catalog.quote_ident(n.nspname),
-            (select pg_catalog.format('%I.%I', cn.nspname, c.collname)
-               from pg_catalog.pg_collation c join pg_catalog.pg_namespace cn on cn.oid = c.collnamespace
-              where c.oid = a.attcollation and not c.collisdeterministic),
-            exists (select from pg_catalog.pg_cast c
-                     where c.castsource = t.oid and c.casttarget = 'pg_catalog.json'::pg_catalog.regtype
-                       and t.oid >= 16384),
-            k.reltype
-       from pg_catalog.pg_attribute a
-       join pg_catalog.pg_class k on k.oid = a.attrelid
-       join pg_catalog.pg_type t on t.oid = a.atttypid
-       join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-       join base on base.attnum = a.attnum and base.typtype <> 'd'
-       join pg_catalog.pg_type b on b.oid = base.oid
-       left join pg_catalog.pg_type e on e.oid = b.typelem and b.typcategory = 'A'
-      where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped",
-    &[Type::OID],
-);
+use crate::{catalog::Catalog, query::Lane, statements};
 
 /// How long a definition is trusted without asking; the catalog's own news come sooner.
 const TRUST: Duration = Duration::from_secs(1);
@@ -189,7 +157,9 @@ impl Columns {
     }
 
     async fn load(lane: Lane<'_>, relation: u32) -> Result<Self, tokio_postgres::Error> {
-        let rows = lane.rows(&COLUMNS, &[&relation]).await?;
+        let rows = lane
+            .rows(&statements::catalog::COLUMNS, &[&relation])
+            .await?;
         let by_name = rows
             .iter()
             .map(|row| (row.get::<_, &str>(0).into(), FilterColumn::from_row(row)));

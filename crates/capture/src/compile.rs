@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use pgrelay_protocol::{Filter, FilterOp, Refusal, limits::IN_VALUES_MAX};
 use pgrelay_relay::filter::{FilterTest, Ordering, Scalar, Test};
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::{
@@ -153,10 +152,7 @@ impl Compiler {
         {
             return Ok(scalar);
         }
-        let mut typed = Typed::default();
-        typed.schema(&column.type_schema);
-        let value = typed.param(column.type_oid, Some(filter.value.to_string()));
-        typed.sql = format!("select to_json({value}) #>> '{{}}'");
+        let typed = predicate::canonical(column, &filter.value);
         let texts = self.texts(&typed).await?;
         let text = texts.into_iter().next().flatten().unwrap_or_default();
         canonical(native, text)
@@ -180,10 +176,7 @@ impl Compiler {
                 .map(|element| Some(element.to_owned()))
                 .collect());
         }
-        let mut typed = Typed::default();
-        typed.schema(&column.type_schema);
-        let list = typed.param(column.array_oid, Some(filter.value.to_string()));
-        typed.sql = format!("select to_json(v) #>> '{{}}' from unnest({list}) v");
+        let typed = predicate::canonical_list(column, &filter.value);
         self.texts(&typed).await
     }
 
@@ -203,9 +196,7 @@ impl Compiler {
     }
 
     async fn check_regex(&self, pattern: &str) -> Result<(), Unusable> {
-        let mut typed = Typed::default();
-        let pattern = typed.param(Type::TEXT.oid(), Some(pattern.to_owned()));
-        typed.sql = format!("select '' ~ {pattern}");
+        let typed = predicate::regex(pattern);
         match typed.run(&self.pool, self.limit).await.map_err(judge) {
             Ok(_rows) => Ok(()),
             Err(Unusable::Raised { sqlstate, message }) if sqlstate == "2201B" => {
@@ -362,6 +353,8 @@ fn simple_list(literal: &str) -> Option<Vec<&str>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::types::Type;
+
     use super::*;
 
     #[test]

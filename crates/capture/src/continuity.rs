@@ -3,34 +3,7 @@
 //! A restore, a clone or a failover that lost its tail can hand out the same numbers again for other
 //! rows; going on would skip or repeat changes without anyone noticing.
 
-use tokio_postgres::types::Type;
-
-use crate::{
-    error::Error,
-    ledger::{self, Batch},
-    query::Query,
-    session::Session,
-};
-
-const STATE: Query = Query::new(
-    "select l.epoch, l.id, l.tag, l.n,
-            coalesce(pg_snapshot_xmax(l.snap) > pg_snapshot_xmax(pg_current_snapshot()), false),
-            (select value from pgrelay.meta where key = 'system_identifier'),
-            (select system_identifier::text from pg_control_system())
-       from (select) one
-       left join lateral (select * from pgrelay.ledger order by id desc limit 1) l on true",
-    &[],
-);
-
-/// The cluster is noted in the same statement, so that neither is done without the other.
-const BEGIN_EPOCH: Query = Query::new(
-    "with cluster as (
-       insert into pgrelay.meta (key, value) select 'system_identifier', system_identifier::text from pg_control_system()
-       on conflict (key) do update set value = excluded.value
-     )
-     select epoch, id, tag, n from pgrelay.begin_epoch($1)",
-    &[Type::TEXT],
-);
+use crate::{error::Error, ledger::Batch, session::Session, statements};
 
 /// What is known of the history when a connection is made.
 #[derive(Debug, Clone)]
@@ -69,7 +42,9 @@ enum Verdict {
 /// Compares, and begins a new epoch where the history cannot be continued.
 pub(crate) async fn check(session: &mut Session, told: Option<Batch>) -> Result<Continuity, Error> {
     const ACTION: &str = "compare the ledger";
-    let row = &session.rows(ACTION, &STATE, &[]).await?[0];
+    let row = &session
+        .rows(ACTION, &statements::ledger::STATE, &[])
+        .await?[0];
     let last = row.get::<_, Option<i64>>(1).map(|_id| Batch::from_row(row));
     let state = State {
         last,
@@ -80,7 +55,9 @@ pub(crate) async fn check(session: &mut Session, told: Option<Batch>) -> Result<
     let remembered = match told {
         None => None,
         Some(told) => {
-            let found = session.rows(ACTION, &ledger::BY_ID, &[&told.id]).await?;
+            let found = session
+                .rows(ACTION, &statements::ledger::BY_ID, &[&told.id])
+                .await?;
             Some(Remembered {
                 told,
                 found: found.first().map(Batch::from_row),
@@ -92,7 +69,11 @@ pub(crate) async fn check(session: &mut Session, told: Option<Batch>) -> Result<
         Verdict::NewEpoch(reason) => {
             tracing::info!(reason, "a new epoch begins");
             let row = &session
-                .rows("begin an epoch", &BEGIN_EPOCH, &[&reason])
+                .rows(
+                    "begin an epoch",
+                    &statements::ledger::BEGIN_EPOCH,
+                    &[&reason],
+                )
                 .await?[0];
             Ok(Continuity::Broken(Batch::from_row(row)))
         }

@@ -11,11 +11,12 @@ use pgrelay_relay::{
 
 use crate::{
     error::Error,
-    ledger::{self, Batch},
+    ledger::Batch,
     live::Live,
     query::Lane,
     reader::{BatchReader, Portion, ReadError},
     source::{Exit, Told},
+    statements,
 };
 
 /// Ledger rows read at once.
@@ -36,7 +37,11 @@ impl Live<'_, '_> {
             let after = self.told.batch.id;
             let rows = self
                 .session
-                .rows("read the ledger", &ledger::AFTER, &[&after, &BATCHES_MAX])
+                .rows(
+                    "read the ledger",
+                    &statements::ledger::AFTER,
+                    &[&after, &BATCHES_MAX],
+                )
                 .await?;
             if rows.is_empty() {
                 return Ok(found);
@@ -66,7 +71,7 @@ impl Live<'_, '_> {
         // Begun in its middle, a batch cannot be counted; the floor tells whether rows went away.
         let floor: i64 = self
             .session
-            .rows("read the floor", &ledger::FLOOR, &[])
+            .rows("read the floor", &statements::ledger::FLOOR, &[])
             .await?[0]
             .get(0);
         if floor >= batch.id {
@@ -132,7 +137,7 @@ impl Live<'_, '_> {
     async fn overrun(&mut self) -> Result<(), Exit> {
         let rows = self
             .session
-            .rows("read the ledger", &ledger::LAST, &[])
+            .rows("read the ledger", &statements::ledger::LAST, &[])
             .await?;
         let last = rows.first().map_or(self.told.batch, Batch::from_row);
         let reason = if last.epoch == self.told.batch.epoch {

@@ -10,9 +10,9 @@ use crate::{
     error::Error,
     migrate,
     pool::Pool,
-    query::Query,
     retry::Retry,
     session::{Session, refuse_pooler},
+    statements,
 };
 
 /// How a precondition stands.
@@ -38,32 +38,6 @@ pub struct Finding {
     /// What to do about it.
     pub cure: Option<String>,
 }
-
-const FACTS: Query = Query::new(
-    "select current_setting('server_version'), current_database()::text,
-            exists (select from pg_catalog.pg_roles where rolname = 'pgrelay_capture'),
-            exists (select from pg_catalog.pg_event_trigger where evtname = 'pgrelay_ddl' and evtenabled <> 'D'),
-            pg_notification_queue_usage(),
-            (select count(*) from pg_catalog.pg_prepared_xacts where prepared < now() - interval '1 hour'),
-            current_setting('max_locks_per_transaction')::int",
-    &[],
-);
-const PUBLICATION: Query = Query::new(
-    "select b.pubupdate or b.pubdelete,
-            (select string_agg(c.oid::regclass::text, ', ' order by c.oid::regclass::text)
-               from pg_catalog.pg_class c
-              where c.oid in (select p.name_relid from pgrelay.published() p)
-                and (c.relreplident = 'n' or c.relreplident = 'd' and not exists (
-                      select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary)))
-       from pg_catalog.pg_publication b where b.pubname = pgrelay.publication()",
-    &[],
-);
-const SAME_DATABASE: Query = Query::new(
-    "select current_database()::text || ' ' || (select system_identifier from pg_control_system())",
-    &[],
-);
-const KEY: Query = Query::new("select pgrelay.doorbell_key()", &[]);
-const RING: &str = "select pg_notify('pgrelay', '')";
 
 /// A bell that takes longer does not arrive.
 const BELL_MAX: Duration = Duration::from_secs(4);
@@ -191,10 +165,19 @@ impl Doctor<'_> {
         const NAME: &str = "pooled connection";
         let pool = Pool::new(&self.config.database, 1);
         let here = session
-            .rows("ask for the database", &SAME_DATABASE, &[])
+            .rows(
+                "ask for the database",
+                &statements::administration::SAME_DATABASE,
+                &[],
+            )
             .await?;
         match pool
-            .ask("ask for the database", BELL_MAX, &SAME_DATABASE, &[])
+            .ask(
+                "ask for the database",
+                BELL_MAX,
+                &statements::administration::SAME_DATABASE,
+                &[],
+            )
             .await
         {
             Err(error) => self.failed(NAME, &error),
@@ -217,7 +200,13 @@ impl Doctor<'_> {
 
     /// What a plain owner of the database cannot make.
     async fn helpers(&mut self, session: &mut Session) -> Result<(), Error> {
-        let row = &session.rows("look at the server", &FACTS, &[]).await?[0];
+        let row = &session
+            .rows(
+                "look at the server",
+                &statements::administration::FACTS,
+                &[],
+            )
+            .await?[0];
         if row.get(2) {
             self.ok(
                 "role pgrelay_capture",
@@ -272,7 +261,11 @@ impl Doctor<'_> {
         const NAME: &str = "publication";
         let name = &self.config.publication;
         let rows = session
-            .rows("look at the publication", &PUBLICATION, &[])
+            .rows(
+                "look at the publication",
+                &statements::administration::PUBLICATION,
+                &[],
+            )
             .await?;
         let Some(row) = rows.first() else {
             let cure = format!(
@@ -357,7 +350,10 @@ impl Doctor<'_> {
 
     async fn doorbell(&mut self, session: &mut Session) -> Result<(), Error> {
         const NAME: &str = "doorbell";
-        let key = session.rows("read the lock key", &KEY, &[]).await?[0].get(0);
+        let key = session
+            .rows("read the lock key", &statements::ledger::KEYS, &[])
+            .await?[0]
+            .get(0);
         match admin::holder(session, key).await? {
             Some(Holder { pid, application }) if application != "pgrelay" => {
                 let detail = format!(
@@ -399,7 +395,9 @@ impl Doctor<'_> {
     async fn ring(&self, session: &mut Session) -> Result<bool, Error> {
         session.listen().await?;
         let mut other = Session::connect(&self.config.direct).await?;
-        other.batch("ring the doorbell", RING).await?;
+        other
+            .batch("ring the doorbell", statements::administration::RING)
+            .await?;
         let deadline = Instant::now() + BELL_MAX;
         let heard = timeout(BELL_MAX, async {
             loop {

@@ -8,39 +8,8 @@ use std::{
 };
 
 use tokio::{sync::OnceCell, time::Instant};
-use tokio_postgres::types::Type;
 
-use crate::{catalog::Catalog, error::Error, pool::Pool, query::Query, upkeep::SYNC};
-
-/// A table by name as one role sees it. `role` is null where there is none of that name.
-const TABLE: Query = Query::new(
-    "select r.oid is not null, coalesce(r.rolsuper or r.rolbypassrls, false),
-            c.oid, coalesce(c.relrowsecurity, false), pg_catalog.format('%I.%I', $1, $2),
-            exists (select from pgrelay.published() p where p.name_relid = c.oid),
-            case when r.oid is null or c.oid is null then false
-                 else pg_catalog.has_table_privilege(r.oid, c.oid, 'SELECT') end,
-            case when r.oid is null or c.oid is null then false
-                 else pg_catalog.has_any_column_privilege(r.oid, c.oid, 'SELECT') end
-       from (select) one
-       left join pg_catalog.pg_roles r on r.rolname = $3
-       left join (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace)
-         on n.nspname = $1 and c.relname = $2",
-    &[Type::TEXT, Type::TEXT, Type::TEXT],
-);
-
-/// Published tables that match a pattern (null: any name), as one role sees them.
-const MATCHING: Query = Query::new(
-    "select r.oid is not null, coalesce(r.rolsuper or r.rolbypassrls, false), count(c.oid),
-            min(pg_catalog.format('%I.%I', n.nspname, c.relname))
-              filter (where r.oid is not null and not pg_catalog.has_table_privilege(r.oid, c.oid, 'SELECT'))
-       from (select) one
-       left join pg_catalog.pg_roles r on r.rolname = $3
-       left join (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-                  join (select distinct name_relid from pgrelay.published()) p on p.name_relid = c.oid)
-         on ($1 is null or n.nspname = $1) and ($2 is null or c.relname = $2)
-      group by r.oid, r.rolsuper, r.rolbypassrls",
-    &[Type::TEXT, Type::TEXT, Type::TEXT],
-);
+use crate::{catalog::Catalog, error::Error, pool::Pool, statements};
 
 /// How long an answer is trusted; the catalog's own news come sooner.
 const TRUST: Duration = Duration::from_secs(1);
@@ -101,7 +70,11 @@ impl FactCache {
         let answer = self.answer(question, catalog.generation());
         let facts = answer
             .facts
-            .get_or_try_init(|| ask(question, pool, attach))
+            .get_or_try_init(async || {
+                let facts = ask(question, pool, attach).await?;
+                catalog.look_again();
+                Ok::<_, Error>(facts)
+            })
             .await?;
         Ok(facts.clone())
     }
@@ -146,7 +119,7 @@ async fn one_table(
         .ask(
             "look up a table",
             ANSWER_MAX,
-            &TABLE,
+            &statements::catalog::TABLE,
             &[&schema, &table, &role],
         )
         .await?;
@@ -217,7 +190,7 @@ async fn missing_triggers(
         .ask(
             "attach triggers",
             ANSWER_MAX,
-            &SYNC,
+            &statements::catalog::SYNC,
             &[&Some(relation), &attach],
         )
         .await?;
@@ -239,7 +212,7 @@ async fn matching(question: &Question, pool: &Pool) -> Result<Facts, Error> {
         .ask(
             "look up tables",
             ANSWER_MAX,
-            &MATCHING,
+            &statements::catalog::MATCHING,
             &[&schema.as_deref(), &table.as_deref(), &&**role],
         )
         .await?;

@@ -1,31 +1,8 @@
 //! Batches: what the ledger says of them, and positions in them.
 
 use pgrelay_protocol::Position;
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::Row;
 use uuid::Uuid;
-
-use crate::query::Query;
-
-/// The newest batch.
-pub(crate) const LAST: Query = Query::new(
-    "select epoch, id, tag, n from pgrelay.ledger order by id desc limit 1",
-    &[],
-);
-/// One batch.
-pub(crate) const BY_ID: Query = Query::new(
-    "select epoch, id, tag, n from pgrelay.ledger where id = $1",
-    &[Type::INT8],
-);
-/// The batches after one, oldest first.
-pub(crate) const AFTER: Query = Query::new(
-    "select epoch, id, tag, n from pgrelay.ledger where id > $1 order by id limit $2",
-    &[Type::INT8, Type::INT8],
-);
-/// The last batch whose rows may be gone.
-pub(crate) const FLOOR: Query = Query::new(
-    "select coalesce(max(value::bigint), 0) from pgrelay.meta where key = 'floor'",
-    &[],
-);
 
 /// A row of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,6 +31,7 @@ mod retry;
 mod sequencer;
 mod session;
 mod source;
+mod statements;
 mod tls;
 mod typed;
 mod upkeep;

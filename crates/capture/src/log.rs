@@ -13,11 +13,12 @@ use tokio::time::timeout;
 use crate::{
     catalog::Catalog,
     error::Error,
-    ledger::{self, Batch},
+    ledger::Batch,
     metrics::Metrics,
     pool::{self, Pool},
     query::{Lane, Params},
     reader::{self, BatchReader, PAGE_ROWS, ReadError},
+    statements,
 };
 
 /// A part of a replay that takes longer is given up; the session asks again.
@@ -105,10 +106,10 @@ impl Log {
             .map_err(|_beyond| Failure::Refetch(RefetchReason::Forged))?;
         let (one, many): (Params<'_>, Params<'_>) = (&[&id], &[&id, &BATCHES_MAX]);
         let (this, last, floor, following) = futures::try_join!(
-            lane.first(&ledger::BY_ID, one),
-            lane.first(&ledger::LAST, &[]),
+            lane.first(&statements::ledger::BY_ID, one),
+            lane.first(&statements::ledger::LAST, &[]),
             floor(lane),
-            lane.rows(&ledger::AFTER, many),
+            lane.rows(&statements::ledger::AFTER, many),
         )?;
         let this = this.as_ref().map(Batch::from_row);
         let last = last.as_ref().map(Batch::from_row);
@@ -186,7 +187,7 @@ impl Scan<'_> {
 }
 
 async fn floor(lane: Lane<'_>) -> Result<i64, tokio_postgres::Error> {
-    lane.scalar(&ledger::FLOOR).await
+    lane.scalar(&statements::ledger::FLOOR).await
 }
 
 enum Failure {

@@ -5,9 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tokio_postgres::types::Type;
-
-use crate::{config::Config, error::Error, query::Query, session::Session};
+use crate::{config::Config, error::Error, session::Session, statements};
 
 /// One file of `sql/`.
 #[derive(Debug)]
@@ -35,45 +33,9 @@ pub(crate) const MIGRATIONS: &[Migration] = files![
     "realtime/0001_roles",
 ];
 
-/// Two relays that start together must not migrate together.
-const LOCK: &str = "select pg_advisory_lock(8101814504)";
 /// A migration that takes longer waits for a lock that somebody holds.
 const MIGRATION_MAX: Duration = Duration::from_secs(600);
 const NEEDS: &str = "pgrelay-needs: ";
-
-const BOOKKEEPING: &str = "
-    create table if not exists pgrelay.schema_migrations (
-      name       text primary key,
-      checksum   text not null,
-      applied_at timestamptz not null default clock_timestamp()
-    )";
-const IS_INSTALLED: Query = Query::new(
-    "select to_regclass('pgrelay.schema_migrations') is not null, to_regnamespace('pgrelay') is not null",
-    &[],
-);
-const APPLIED: Query = Query::new("select name, checksum from pgrelay.schema_migrations", &[]);
-const CHECKSUM: Query = Query::new(
-    "select encode(sha256(convert_to($1, 'UTF8')), 'hex')",
-    &[Type::TEXT],
-);
-const RECORD: Query = Query::new(
-    "insert into pgrelay.schema_migrations (name, checksum) values ($1, encode(sha256(convert_to($2, 'UTF8')), 'hex'))",
-    &[Type::TEXT, Type::TEXT],
-);
-/// The name is needed before the file that creates the publication.
-pub(crate) const SET_PUBLICATION: Query = Query::new(
-    "update pgrelay.meta set value = $1 where key = 'publication' and value <> $1",
-    &[Type::TEXT],
-);
-const CREATE_PUBLICATION: Query = Query::new(
-    "select format('create publication %I with (publish = ''insert'')', $1)
-      where not exists (select from pg_catalog.pg_publication where pubname = $1)",
-    &[Type::TEXT],
-);
-const CURSOR_KEY: Query = Query::new(
-    "select value from pgrelay.meta where key = 'cursor_key'",
-    &[],
-);
 
 /// What [`migrate`] did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -103,7 +65,12 @@ pub async fn migrate(config: &Config) -> Result<MigrateReport, Error> {
     if session.server.standby {
         return Err(Error::Standby);
     }
-    batch(&mut session, "wait for another migration to end", LOCK).await?;
+    batch(
+        &mut session,
+        "wait for another migration to end",
+        statements::administration::LOCK,
+    )
+    .await?;
     let known = applied(&mut session).await?.unwrap_or_default();
     let mut report = MigrateReport::default();
     for migration in MIGRATIONS {
@@ -136,7 +103,11 @@ pub async fn cursor_key(config: &Config) -> Result<[u8; 32], Error> {
     let mut session = Session::connect(&config.direct).await?;
     require_current(&mut session).await?;
     let rows = session
-        .rows("read the cursor key", &CURSOR_KEY, &[])
+        .rows(
+            "read the cursor key",
+            &statements::administration::CURSOR_KEY,
+            &[],
+        )
         .await?;
     let text: &str = rows.first().map_or("", |row| row.get(0));
     parse_key(text).ok_or_else(|| {
@@ -179,10 +150,14 @@ pub(crate) async fn applied(
     session: &mut Session,
 ) -> Result<Option<HashMap<String, String>>, Error> {
     const ACTION: &str = "read the installed migrations";
-    let installed = session.rows(ACTION, &IS_INSTALLED, &[]).await?;
+    let installed = session
+        .rows(ACTION, &statements::administration::IS_INSTALLED, &[])
+        .await?;
     match (installed[0].get(0), installed[0].get(1)) {
         (true, _) => {
-            let rows = session.rows(ACTION, &APPLIED, &[]).await?;
+            let rows = session
+                .rows(ACTION, &statements::administration::APPLIED, &[])
+                .await?;
             Ok(Some(
                 rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
             ))
@@ -197,7 +172,11 @@ pub(crate) async fn applied(
 
 async fn checksum_of(session: &mut Session, migration: &Migration) -> Result<String, Error> {
     let rows = session
-        .rows("compare migrations", &CHECKSUM, &[&migration.sql])
+        .rows(
+            "compare migrations",
+            &statements::administration::CHECKSUM,
+            &[&migration.sql],
+        )
         .await?;
     Ok(rows[0].get(0))
 }
@@ -219,13 +198,23 @@ async fn apply(
     batch(session, ACTION, migration.sql)
         .await
         .map_err(failed)?;
-    batch(session, ACTION, BOOKKEEPING).await.map_err(failed)?;
-    session
-        .rows(ACTION, &SET_PUBLICATION, &[&publication])
+    batch(session, ACTION, statements::administration::BOOKKEEPING)
         .await
         .map_err(failed)?;
     session
-        .rows(ACTION, &RECORD, &[&migration.name, &migration.sql])
+        .rows(
+            ACTION,
+            &statements::administration::SET_PUBLICATION,
+            &[&publication],
+        )
+        .await
+        .map_err(failed)?;
+    session
+        .rows(
+            ACTION,
+            &statements::administration::RECORD,
+            &[&migration.name, &migration.sql],
+        )
         .await
         .map_err(failed)?;
     batch(session, ACTION, "commit").await.map_err(failed)
@@ -238,9 +227,19 @@ async fn create_publication(
     report: &mut MigrateReport,
 ) -> Result<(), Error> {
     const ACTION: &str = "create the publication";
-    session.rows(ACTION, &SET_PUBLICATION, &[&name]).await?;
+    session
+        .rows(
+            ACTION,
+            &statements::administration::SET_PUBLICATION,
+            &[&name],
+        )
+        .await?;
     let Some(row) = session
-        .rows(ACTION, &CREATE_PUBLICATION, &[&name])
+        .rows(
+            ACTION,
+            &statements::administration::CREATE_PUBLICATION,
+            &[&name],
+        )
         .await?
         .into_iter()
         .next()

@@ -56,6 +56,32 @@ pub(crate) fn statement(
     Some(typed)
 }
 
+/// The canonical text of a value of this column, as one value.
+pub(crate) fn canonical(column: &FilterColumn, value: &str) -> Typed {
+    let mut typed = Typed::default();
+    typed.schema(&column.type_schema);
+    let value = typed.param(column.type_oid, Some(value.to_owned()));
+    typed.sql = format!("select to_json({value}) #>> '{{}}'");
+    typed
+}
+
+/// The canonical texts of the elements of an array literal, as rows.
+pub(crate) fn canonical_list(column: &FilterColumn, literal: &str) -> Typed {
+    let mut typed = Typed::default();
+    typed.schema(&column.type_schema);
+    let list = typed.param(column.array_oid, Some(literal.to_owned()));
+    typed.sql = format!("select to_json(v) #>> '{{}}' from unnest({list}) v");
+    typed
+}
+
+/// Raises where `pattern` is no regular expression.
+pub(crate) fn regex(pattern: &str) -> Typed {
+    let mut typed = Typed::default();
+    let pattern = typed.param(Type::TEXT.oid(), Some(pattern.to_owned()));
+    typed.sql = format!("select '' ~ {pattern}");
+    typed
+}
+
 /// One test as a boolean expression, NULL where SQL says so.
 fn condition(typed: &mut Typed, test: &FilterTest, column: &FilterColumn, operand: &str) -> String {
     let operand = match &column.collation {

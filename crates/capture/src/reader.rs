@@ -7,10 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use pgrelay_protocol::Position;
 use pgrelay_relay::change::Page;
-use tokio_postgres::{
-    Error, Row,
-    types::{ToSql, Type},
-};
+use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
     catalog::Catalog,
@@ -18,6 +15,7 @@ use crate::{
     ledger::Batch,
     logged::{self, Logged, Plan},
     query::{Lane, Query},
+    statements,
     values::{Timestamp, Xid},
 };
 
@@ -26,69 +24,12 @@ pub(crate) const PAGE_ROWS: i32 = 512;
 /// Bytes of images after which a page ends; one more row may exceed it.
 pub(crate) const PAGE_BYTES: i64 = 1 << 20;
 
-/// A page. Lengths of images are known without reading them, so a page of large rows costs no more
-/// than one of small ones.
-pub(crate) const READ: Query = Query::new(
-    "select seq, xid, relid, op, oversize, new_row, old_row, new_ctid, old_ctid, at
-       from (select r.*, sum(coalesce(octet_length(r.new_row), 0) + coalesce(octet_length(r.old_row), 0))
-                           over (order by r.seq rows between unbounded preceding and 1 preceding) as before
-               from pgrelay.read($1, $2, $3) r) page
-      where before is null or before < $4
-      order by seq",
-    &[Type::INT8, Type::INT8, Type::INT4, Type::INT8],
-);
-
-/// Several small batches, `$1` < id <= `$2`, at once.
-pub(crate) const READ_RANGE: Query = Query::new(
-    "select batch, seq, xid, relid, op, oversize, new_row, old_row, new_ctid, old_ctid, at
-       from (select l.id as batch, r.*,
-                    sum(coalesce(octet_length(r.new_row), 0) + coalesce(octet_length(r.old_row), 0))
-                      over (order by l.id, r.seq rows between unbounded preceding and 1 preceding) as before
-               from pgrelay.ledger l cross join lateral pgrelay.read(l.id, 0, $3) r
-              where l.id > $1 and l.id <= $2) page
-      where before is null or before < $4
-      order by batch, seq",
-    &[Type::INT8, Type::INT8, Type::INT4, Type::INT8],
-);
-
-/// Totals of a batch in the first row, then the transactions with several changes.
-const SUMMARY: Query = Query::new(
-    "with s as materialized (select xid, n, followers, last_at from pgrelay.batch_summary($1))
-     select sum(n)::bigint, sum(followers)::bigint, null::xid8, null::timestamptz from s
-     union all
-     select null, null, xid, last_at from s where n > 1",
-    &[Type::INT8],
-);
-
-const INVERSIONS: Query = Query::new(
-    "select 1 from pgrelay.inversions($1) limit 1",
-    &[Type::INT8],
-);
-
-/// Every link of the tables, by transaction, in which one version was logged before the version it
-/// was built on.
-const LINKS: Query = Query::new(
-    "with rows as materialized (
-       select r.seq, r.xid, r.relid, r.old_ctid, r.new_ctid from pgrelay.read($1, 0, 2147483647) r
-     ), links as materialized (
-       select f.xid, f.relid, f.seq, c.seq as after
-         from rows f join rows c on c.xid = f.xid and c.relid = f.relid and c.new_ctid = f.old_ctid
-     )
-     select l.seq, l.after from links l
-      where exists (select from links b where b.xid = l.xid and b.relid = l.relid and b.seq < b.after)",
-    &[Type::INT8],
-);
-
-/// Rows of a batch by seq.
-const PICK: Query = Query::new(
-    "select r.seq, r.xid, r.relid, r.op, r.oversize, r.new_row, r.old_row, r.new_ctid, r.old_ctid, r.at
-       from unnest($2::bigint[]) s (seq) cross join lateral pgrelay.read($1, s.seq - 1, 1) r
-      where r.seq = s.seq",
-    &[Type::INT8, Type::INT8_ARRAY],
-);
-
 /// The statements a live session sends all the time.
-pub(crate) const LIVE: [&Query; 3] = [&READ, &crate::catalog::VERSIONS, &crate::ledger::AFTER];
+pub(crate) const LIVE: [&Query; 3] = [
+    &statements::ledger::READ,
+    &statements::catalog::VERSIONS,
+    &statements::ledger::AFTER,
+];
 
 /// Why a batch cannot be read to its end.
 #[derive(Debug)]
@@ -247,7 +188,10 @@ pub(crate) async fn read_range(
         return Ok(VecDeque::new());
     };
     let answer = lane
-        .rows(&READ_RANGE, &[&after, &last.id, &PAGE_ROWS, &PAGE_BYTES])
+        .rows(
+            &statements::ledger::READ_RANGE,
+            &[&after, &last.id, &PAGE_ROWS, &PAGE_BYTES],
+        )
         .await?;
     let mut by_batch: HashMap<i64, Vec<Logged>> = HashMap::new();
     for row in &answer {
@@ -265,7 +209,9 @@ pub(crate) async fn read_range(
 
 async fn rows_after(lane: Lane<'_>, batch: &Batch, after: i64) -> Result<Vec<Logged>, ReadError> {
     Ok(rows(
-        &lane.rows(&READ, &read_params(&batch.id, &after)).await?,
+        &lane
+            .rows(&statements::ledger::READ, &read_params(&batch.id, &after))
+            .await?,
     ))
 }
 
@@ -273,11 +219,17 @@ async fn pick(lane: Lane<'_>, batch: &Batch, seqs: Vec<i64>) -> Result<Vec<Logge
     if seqs.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(rows(&lane.rows(&PICK, &[&batch.id, &seqs]).await?))
+    Ok(rows(
+        &lane
+            .rows(&statements::ledger::PICK, &[&batch.id, &seqs])
+            .await?,
+    ))
 }
 
 async fn plan_from_summary(lane: Lane<'_>, batch: &Batch) -> Result<Plan, ReadError> {
-    let answer = lane.rows(&SUMMARY, &[&batch.id]).await?;
+    let answer = lane
+        .rows(&statements::ledger::SUMMARY, &[&batch.id])
+        .await?;
     let mut plan = Plan::default();
     let mut followers = 0;
     for row in &answer {
@@ -290,8 +242,13 @@ async fn plan_from_summary(lane: Lane<'_>, batch: &Batch) -> Result<Plan, ReadEr
         }
         followers = row.get::<_, Option<i64>>(1).unwrap_or(0);
     }
-    if followers > 0 && lane.first(&INVERSIONS, &[&batch.id]).await?.is_some() {
-        let answer = lane.rows(&LINKS, &[&batch.id]).await?;
+    if followers > 0
+        && lane
+            .first(&statements::ledger::INVERSIONS, &[&batch.id])
+            .await?
+            .is_some()
+    {
+        let answer = lane.rows(&statements::ledger::LINKS, &[&batch.id]).await?;
         let links: Vec<Link> = answer
             .iter()
             .map(|row| Link {

@@ -3,38 +3,23 @@
 
 use std::time::Duration;
 
-use tokio_postgres::types::Type;
-
 use crate::{
     doorbell::Key,
     error::Error,
     ledger::Batch,
     logged::Logged,
     query::{Lane, Query},
-    reader::{self, READ},
+    reader,
     session::Session,
+    statements,
 };
 
-pub(crate) const STEP: Query = Query::new(
-    "select epoch, id, tag, n from pgrelay.step($1)",
-    &[Type::BOOL],
-);
-const TRY_LOCK: Query = Query::new("select pg_try_advisory_lock($1)", &[Type::INT8]);
-const UNLOCK: Query = Query::new("select pg_advisory_unlock($1)", &[Type::INT8]);
-const TRY_LOCK_SHARED: Query = Query::new("select pg_try_advisory_lock_shared($1)", &[Type::INT8]);
-const UNLOCK_SHARED: Query = Query::new("select pg_advisory_unlock_shared($1)", &[Type::INT8]);
-/// Taken and given back at once: it is free exactly when no other relay follows the ledger.
-const IS_FREE: Query = Query::new(
-    "select case when pg_try_advisory_lock($1) then pg_advisory_unlock($1) else false end",
-    &[Type::INT8],
-);
-const KEYS: Query = Query::new(
-    "select pgrelay.doorbell_key(), pgrelay.lease_key(), pgrelay.nodes_key()",
-    &[],
-);
-
 /// What a live session sends all the time.
-pub(crate) const LIVE: [&Query; 3] = [&STEP, &TRY_LOCK, &UNLOCK];
+pub(crate) const LIVE: [&Query; 3] = [
+    &statements::ledger::STEP,
+    &statements::ledger::TRY_LOCK,
+    &statements::ledger::UNLOCK,
+];
 
 /// Advisory locks of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +51,9 @@ pub(crate) enum Outcome {
 
 impl Keys {
     pub(crate) async fn load(session: &mut Session) -> Result<Self, Error> {
-        let row = &session.rows("read the lock keys", &KEYS, &[]).await?[0];
+        let row = &session
+            .rows("read the lock keys", &statements::ledger::KEYS, &[])
+            .await?[0];
         Ok(Self {
             doorbell: row.get(0),
             lease: row.get(1),
@@ -76,22 +63,46 @@ impl Keys {
 
     /// Tries to become the one that sequences. Ends with the session.
     pub(crate) async fn take_lease(&self, session: &mut Session) -> Result<bool, Error> {
-        ask(session, "take the lease", &TRY_LOCK, self.lease).await
+        ask(
+            session,
+            "take the lease",
+            &statements::ledger::TRY_LOCK,
+            self.lease,
+        )
+        .await
     }
 
     /// Shows the one that sequences that somebody follows.
     pub(crate) async fn announce(&self, session: &mut Session) -> Result<bool, Error> {
-        ask(session, "announce a node", &TRY_LOCK_SHARED, self.nodes).await
+        ask(
+            session,
+            "announce a node",
+            &statements::ledger::TRY_LOCK_SHARED,
+            self.nodes,
+        )
+        .await
     }
 
     /// Undoes [`Keys::announce`].
     pub(crate) async fn withdraw(&self, session: &mut Session) -> Result<bool, Error> {
-        ask(session, "withdraw a node", &UNLOCK_SHARED, self.nodes).await
+        ask(
+            session,
+            "withdraw a node",
+            &statements::ledger::UNLOCK_SHARED,
+            self.nodes,
+        )
+        .await
     }
 
     /// Whether other relays follow the ledger.
     pub(crate) async fn has_followers(&self, session: &mut Session) -> Result<bool, Error> {
-        Ok(!ask(session, "look for other nodes", &IS_FREE, self.nodes).await?)
+        Ok(!ask(
+            session,
+            "look for other nodes",
+            &statements::ledger::IS_FREE,
+            self.nodes,
+        )
+        .await?)
     }
 }
 
@@ -120,8 +131,8 @@ pub(crate) async fn step(
         let step_params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&tell];
         futures::join!(
             turn(lane, key, &keys.doorbell),
-            lane.first(&STEP, &step_params),
-            lane.rows(&READ, &params),
+            lane.first(&statements::ledger::STEP, &step_params),
+            lane.rows(&statements::ledger::READ, &params),
         )
     };
     let (turned, stepped, read) = session
@@ -145,7 +156,13 @@ pub(crate) async fn step(
 async fn turn(lane: Lane<'_>, key: Key, doorbell: &i64) -> Result<bool, tokio_postgres::Error> {
     match key {
         Key::Leave => Ok(false),
-        Key::Take => Ok(lane.one(&TRY_LOCK, &[doorbell]).await?.get(0)),
-        Key::Release => lane.one(&UNLOCK, &[doorbell]).await.map(|_row| false),
+        Key::Take => Ok(lane
+            .one(&statements::ledger::TRY_LOCK, &[doorbell])
+            .await?
+            .get(0)),
+        Key::Release => lane
+            .one(&statements::ledger::UNLOCK, &[doorbell])
+            .await
+            .map(|_row| false),
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     connect::{Endpoint, Link},
     error::Error,
     query::{Lane, Params, Query},
+    statements,
 };
 
 /// A question of a round trip or two.
@@ -21,35 +22,6 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 /// Between signs of life while the relay is waited for; below the 5 s of `idle_session_timeout`.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-
-/// Everything a writer's or a relay's session could set otherwise.
-///
-/// The log is read by index only: a sequential scan that looks cheap to the planner is one that
-/// grows. A frozen relay must not hold locks: from PostgreSQL 14 on the server ends a session that
-/// says nothing for 5 s (we look into the log every 250 ms).
-const SETTINGS: &str = "
-    set search_path = pg_catalog, pg_temp;
-    set timezone = 'UTC';
-    set datestyle = 'ISO, MDY';
-    set enable_seqscan = off;
-    set jit = off;
-    set statement_timeout = 0;
-    set lock_timeout = 0;
-    set synchronous_commit = on;
-    set default_transaction_isolation = 'read committed';
-    set tcp_keepalives_idle = 4;
-    set tcp_keepalives_interval = 2;
-    set tcp_keepalives_count = 2;
-    set tcp_user_timeout = 8000;";
-const SETTINGS_14: &str = "set idle_session_timeout = '5s'";
-const LISTEN: &str = "listen pgrelay; listen pgrelay_ledger; listen pgrelay_catalog";
-
-const WHO: Query = Query::new(
-    "select pg_backend_pid(), current_setting('server_version_num')::int, pg_is_in_recovery(),
-            current_setting('max_prepared_transactions')::int",
-    &[],
-);
-const PID: Query = Query::new("select pg_backend_pid()", &[]);
 
 /// What the server said unasked since it was last looked at.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +189,7 @@ impl Session {
             .drive(
                 "ask what the server is",
                 ANSWER_MAX,
-                Lane::pooled(&client).one(&WHO, &[]),
+                Lane::pooled(&client).one(&statements::session::WHO, &[]),
             )
             .await?
             .map_err(Error::query("ask what the server is"))?;
@@ -238,9 +210,11 @@ impl Session {
 
     /// Takes settings of its own.
     pub(crate) async fn configure(&mut self) -> Result<(), Error> {
-        self.batch("set up the session", SETTINGS).await?;
+        self.batch("set up the session", statements::session::SETTINGS)
+            .await?;
         if self.server.version >= 140_000 {
-            self.batch("set up the session", SETTINGS_14).await?;
+            self.batch("set up the session", statements::session::SETTINGS_14)
+                .await?;
         }
         Ok(())
     }
@@ -264,7 +238,8 @@ impl Session {
 
     /// From here on notifications are heard. What happened before must be looked up.
     pub(crate) async fn listen(&mut self) -> Result<(), Error> {
-        self.batch("listen to PostgreSQL", LISTEN).await
+        self.batch("listen to PostgreSQL", statements::session::LISTEN)
+            .await
     }
 
     /// Statements without parameters and answers.
@@ -298,7 +273,10 @@ impl Session {
                 .drive("wait for the relay", KEEP_ALIVE * 2, pause)
                 .await;
             let asked = match waited {
-                Ok(()) => self.rows("keep the session alive", &PID, &[]).await,
+                Ok(()) => {
+                    self.rows("keep the session alive", &statements::session::PID, &[])
+                        .await
+                }
                 Err(lost) => return lost,
             };
             if let Err(lost) = asked {
@@ -308,7 +286,10 @@ impl Session {
     }
 
     async fn backend(&mut self) -> Result<i32, Error> {
-        Ok(self.rows("ask for the backend", &PID, &[]).await?[0].get(0))
+        Ok(self
+            .rows("ask for the backend", &statements::session::PID, &[])
+            .await?[0]
+            .get(0))
     }
 }
 

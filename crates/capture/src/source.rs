@@ -26,6 +26,7 @@ use crate::{
     retry::{Backoff, Retry, spread},
     sequencer::{self, Keys},
     session::{Session, refuse_pooler},
+    statements,
     upkeep::Upkeep,
 };
 
@@ -177,7 +178,7 @@ impl<'a> Run<'a> {
         session
             .rows(
                 "note the publication",
-                &migrate::SET_PUBLICATION,
+                &statements::administration::SET_PUBLICATION,
                 &[&config.publication],
             )
             .await?;

@@ -18,19 +18,9 @@ use tokio_postgres::{
 use crate::{
     error::Error,
     pool::{self, Pool},
-    query::{Lane, Query},
+    query::Lane,
+    statements,
 };
-
-/// Same rendering as in the log; the role last, because the others need none.
-const SETTINGS: Query = Query::new(
-    "select set_config('statement_timeout', $1, true), set_config('search_path', $2, true),
-            set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true),
-            set_config('IntervalStyle', 'postgres', true), set_config('bytea_output', 'hex', true),
-            set_config('extra_float_digits', '1', true),
-            (select set_config('role', r.rolname, true) from pg_catalog.pg_roles r
-              where r.rolname = 'pgrelay_capture' and pg_catalog.pg_has_role(current_user, r.oid, 'member'))",
-    &[Type::TEXT, Type::TEXT],
-);
 
 /// After which PostgreSQL should have given up by itself.
 const GRACE: Duration = Duration::from_secs(2);
@@ -124,7 +114,7 @@ impl Typed {
             .collect();
         let (begun, set, answer, ended) = futures::join!(
             client.batch_execute("begin read only"),
-            Lane::pooled(client).rows(&SETTINGS, &settings),
+            Lane::pooled(client).rows(&statements::session::SANDBOX, &settings),
             client.query_typed(&self.sql, &params),
             client.batch_execute("rollback"),
         );

@@ -5,7 +5,6 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use pgrelay_relay::ports::{Feed, FeedEvent, Stopped};
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_postgres::types::Type;
 
 use crate::{
     catalog::Catalog,
@@ -16,6 +15,7 @@ use crate::{
     pool::Pool,
     query::{Params, Query},
     source::Source,
+    statements,
 };
 
 const ROUND: Duration = Duration::from_secs(1);
@@ -25,33 +25,6 @@ const NEWS_EVERY: u64 = 2;
 const SIZES_EVERY: u64 = 10;
 /// A step that takes longer is given up.
 const STEP_MAX: Duration = Duration::from_secs(30);
-
-const SETTLE_HOLES: Query = Query::new("select pgrelay.settle_holes()", &[]);
-const MAINTAIN: Query = Query::new(
-    "select action, detail from pgrelay.maintain(make_interval(secs => $1), $2)",
-    &[Type::FLOAT8, Type::INT8],
-);
-pub(crate) const SYNC: Query = Query::new(
-    "select relid, name, action, coalesce(statement, ''), coalesce(error, '') from pgrelay.sync($1, $2)",
-    &[Type::OID, Type::BOOL],
-);
-/// Everything that decides which subscriptions can be live, as one value.
-const NEWS: Query = Query::new(
-    "select md5(concat_ws('|',
-       (select string_agg(concat_ws(',', p.relid, p.name_relid, c.xmin,
-                 (select string_agg(a.attacl::text, '') from pg_catalog.pg_attribute a
-                   where a.attrelid = c.oid and a.attacl is not null)), ';' order by p.relid, p.name_relid)
-          from pgrelay.published() p join pg_catalog.pg_class c on c.oid = p.name_relid),
-       (select string_agg(concat_ws(',', r.oid, r.rolname, r.rolsuper, r.rolbypassrls), ';' order by r.oid)
-          from pg_catalog.pg_roles r)))",
-    &[],
-);
-const SIZES: Query = Query::new(
-    "select coalesce((select sum(bytes) from pgrelay.segments()), 0)::bigint,
-            coalesce((select max(value::bigint) from pgrelay.meta where key = 'floor'), 0),
-            coalesce((select max(id) from pgrelay.ledger), 0)",
-    &[],
-);
 
 /// The rounds.
 pub(crate) struct Upkeep<'a> {
@@ -109,14 +82,21 @@ impl<'a> Upkeep<'a> {
     async fn round(&mut self, round: u64) -> Result<bool, Error> {
         let mut attached = false;
         if self.health.is_leader() {
-            self.ask("settle holes", &SETTLE_HOLES, &[]).await?;
+            self.ask(
+                "settle holes",
+                &statements::administration::SETTLE_HOLES,
+                &[],
+            )
+            .await?;
             self.maintain().await?;
             if round.is_multiple_of(SYNC_EVERY) {
                 attached = self.sync().await?;
             }
         }
         if round.is_multiple_of(SIZES_EVERY) {
-            let row = &self.ask("measure the log", &SIZES, &[]).await?[0];
+            let row = &self
+                .ask("measure the log", &statements::administration::SIZES, &[])
+                .await?[0];
             self.metrics.log_bytes.set(row.get(0));
             self.metrics.floor_batch.set(row.get(1));
             let lag = row.get::<_, i64>(2) - self.metrics.batch_id.get();
@@ -129,7 +109,11 @@ impl<'a> Upkeep<'a> {
         let retention = self.config.log_retention.as_secs_f64();
         let bytes_max = i64::try_from(self.config.log_bytes_max).unwrap_or(i64::MAX);
         for row in self
-            .ask("maintain the log", &MAINTAIN, &[&retention, &bytes_max])
+            .ask(
+                "maintain the log",
+                &statements::administration::MAINTAIN,
+                &[&retention, &bytes_max],
+            )
             .await?
         {
             tracing::debug!(
@@ -145,7 +129,11 @@ impl<'a> Upkeep<'a> {
     async fn sync(&mut self) -> Result<bool, Error> {
         let mut attached = false;
         for row in self
-            .ask("attach triggers", &SYNC, &[&None::<u32>, &self.config.ddl])
+            .ask(
+                "attach triggers",
+                &statements::catalog::SYNC,
+                &[&None::<u32>, &self.config.ddl],
+            )
             .await?
         {
             let (table, action): (&str, &str) = (row.get(1), row.get(2));
@@ -166,11 +154,14 @@ impl<'a> Upkeep<'a> {
     }
 
     async fn has_news(&mut self) -> Result<bool, Error> {
-        let news: Option<String> = self.ask("look at the catalog", &NEWS, &[]).await?[0].get(0);
-        let is_first = self.news.is_none();
+        let news: Option<String> = self
+            .ask("look at the catalog", &statements::catalog::NEWS, &[])
+            .await?[0]
+            .get(0);
+        // The first look counts as news: something may have been refused before it and changed since.
         let changed = self.news != news;
         self.news = news;
-        Ok(changed && !is_first)
+        Ok(changed)
     }
 
     /// Once per complaint, not once per round.

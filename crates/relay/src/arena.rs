@@ -9,7 +9,7 @@ use std::{
     marker::PhantomData,
 };
 
-/// Names a value of an [`Arena`]: 8 bytes.
+/// Names a value in a table whose places are used again: 8 bytes.
 pub struct Key<T> {
     index: u32,
     generation: u32,
@@ -29,12 +29,18 @@ struct Place<T> {
 
 impl<T> Arena<T> {
     pub(crate) const fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     pub(crate) fn insert(&mut self, value: T) -> Key<T> {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, value: None });
+            self.places.push(Place {
+                generation: 0,
+                value: None,
+            });
             u32::try_from(self.places.len() - 1).expect("an arena has less than 2^32 places")
         });
         let place = &mut self.places[index as usize];
@@ -43,7 +49,10 @@ impl<T> Arena<T> {
     }
 
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
-        let place = self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
+        let place = self
+            .places
+            .get_mut(key.index as usize)
+            .filter(|place| place.generation == key.generation)?;
         let value = place.value.take()?;
         place.generation = place.generation.wrapping_add(1);
         self.free.push(key.index);
@@ -52,18 +61,27 @@ impl<T> Arena<T> {
 
     pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
         let place = self.places.get(key.index as usize)?;
-        place.value.as_ref().filter(|_| place.generation == key.generation)
+        place
+            .value
+            .as_ref()
+            .filter(|_| place.generation == key.generation)
     }
 
     pub(crate) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
         let place = self.places.get_mut(key.index as usize)?;
-        place.value.as_mut().filter(|_| place.generation == key.generation)
+        place
+            .value
+            .as_mut()
+            .filter(|_| place.generation == key.generation)
     }
 
     /// The key of the value at `index`, for tables that keep indexes only.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key<T>> {
         let place = self.places.get(index as usize)?;
-        place.value.as_ref().map(|_| Key::new(index, place.generation))
+        place
+            .value
+            .as_ref()
+            .map(|_| Key::new(index, place.generation))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,7 +89,9 @@ impl<T> Arena<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> + Clone {
-        (0..).zip(&self.places).filter_map(|(index, place)| Some((Key::new(index, place.generation), place.value.as_ref()?)))
+        (0..).zip(&self.places).filter_map(|(index, place)| {
+            Some((Key::new(index, place.generation), place.value.as_ref()?))
+        })
     }
 
     pub(crate) fn keys(&self) -> Vec<Key<T>> {
@@ -87,7 +107,11 @@ impl<T> fmt::Debug for Arena<T> {
 
 impl<T> Key<T> {
     const fn new(index: u32, generation: u32) -> Self {
-        Self { index, generation, of: PhantomData }
+        Self {
+            index,
+            generation,
+            of: PhantomData,
+        }
     }
 
     /// A key of nothing in particular.

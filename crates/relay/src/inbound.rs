@@ -54,16 +54,29 @@ impl Inbound {
     }
 
     /// Handles the whole frames at the start of `bytes`; how many bytes those are.
-    fn split(&mut self, bytes: &[u8], bytes_max: usize, handle: &mut impl FnMut(Message)) -> Result<usize, Goodbye> {
+    fn split(
+        &mut self,
+        bytes: &[u8],
+        bytes_max: usize,
+        handle: &mut impl FnMut(Message),
+    ) -> Result<usize, Goodbye> {
         let mut used = 0;
         loop {
             let mut rest = Cursor::new(&bytes[used..]);
-            let Some((header, length)) = FrameHeader::parse(&mut rest).map_err(|_invalid| Goodbye::Protocol)? else {
+            let Some((header, length)) =
+                FrameHeader::parse(&mut rest).map_err(|_invalid| Goodbye::Protocol)?
+            else {
                 return Ok(used);
             };
-            let length = usize::try_from(length).ok().filter(|length| *length <= bytes_max).ok_or(Goodbye::Oversize)?;
-            let whole = usize::try_from(rest.position()).map_err(|_huge| Goodbye::Protocol)? + length;
-            let Some(frame) = bytes[used..].get(..whole) else { return Ok(used) };
+            let length = usize::try_from(length)
+                .ok()
+                .filter(|length| *length <= bytes_max)
+                .ok_or(Goodbye::Oversize)?;
+            let whole =
+                usize::try_from(rest.position()).map_err(|_huge| Goodbye::Protocol)? + length;
+            let Some(frame) = bytes[used..].get(..whole) else {
+                return Ok(used);
+            };
             self.judge(frame, &header, bytes_max, handle)?;
             used += whole;
         }
@@ -82,10 +95,15 @@ impl Inbound {
         } else {
             let is_fragment = !header.is_final && matches!(header.opcode, OpCode::Data(_));
             let config = WebSocketConfig::default()
-                .read_buffer_size(if is_fragment { FRAGMENT_BUFFER_BYTES } else { 0 })
+                .read_buffer_size(if is_fragment {
+                    FRAGMENT_BUFFER_BYTES
+                } else {
+                    0
+                })
                 .max_frame_size(Some(bytes_max))
                 .max_message_size(Some(bytes_max));
-            let mut context = WebSocketContext::from_partially_read(frame.to_vec(), Role::Server, Some(config));
+            let mut context =
+                WebSocketContext::from_partially_read(frame.to_vec(), Role::Server, Some(config));
             let outcome = context.read(&mut Feed(&[]));
             if is_fragment {
                 self.fragments = Some(Box::new(context));
@@ -149,9 +167,16 @@ mod tests {
     const BYTES_MAX: usize = 100_000;
 
     fn frame(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
-        let header = FrameHeader { is_final, opcode, mask: Some([1, 2, 3, 4]), ..FrameHeader::default() };
+        let header = FrameHeader {
+            is_final,
+            opcode,
+            mask: Some([1, 2, 3, 4]),
+            ..FrameHeader::default()
+        };
         let mut bytes = Vec::new();
-        Frame::from_payload(header, payload.to_vec().into()).format(&mut bytes).unwrap();
+        Frame::from_payload(header, payload.to_vec().into())
+            .format(&mut bytes)
+            .unwrap();
         bytes
     }
 
@@ -172,12 +197,27 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_between_frames() {
-        let bytes = [text("a"), frame(OpCode::Control(Control::Ping), true, b"p"), text("")].concat();
+        let bytes = [
+            text("a"),
+            frame(OpCode::Control(Control::Ping), true, b"p"),
+            text(""),
+        ]
+        .concat();
         for pieces in [1, 2, 5, 1_000] {
             let (inbound, messages, outcome) = read(&bytes, pieces);
             assert_eq!(outcome, Ok(()));
-            assert_eq!(messages, [Message::text("a"), Message::Ping("p".into()), Message::text("")]);
-            assert!(inbound.partial.capacity() == 0 && inbound.fragments.is_none(), "{inbound:?}");
+            assert_eq!(
+                messages,
+                [
+                    Message::text("a"),
+                    Message::Ping("p".into()),
+                    Message::text("")
+                ]
+            );
+            assert!(
+                inbound.partial.capacity() == 0 && inbound.fragments.is_none(),
+                "{inbound:?}"
+            );
         }
     }
 
@@ -195,7 +235,14 @@ mod tests {
         for pieces in [1, 7, 100_000] {
             let (inbound, messages, outcome) = read(&bytes, pieces);
             assert_eq!(outcome, Ok(()));
-            assert_eq!(messages, [Message::Ping("".into()), Message::text(whole.clone()), Message::text("next")]);
+            assert_eq!(
+                messages,
+                [
+                    Message::Ping("".into()),
+                    Message::text(whole.clone()),
+                    Message::text("next")
+                ]
+            );
             assert!(inbound.fragments.is_none());
         }
     }
@@ -203,17 +250,28 @@ mod tests {
     #[test]
     fn breaches_are_told_apart() {
         let unmasked = vec![0x81, 0x01, b'a'];
-        let huge = vec![0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
+        let huge = vec![
+            0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4,
+        ];
         let fragment = |is_final| frame(OpCode::Data(Data::Continue), is_final, &[b'x'; 60_000]);
         let started = frame(OpCode::Data(Data::Text), false, b"");
         for (bytes, expected) in [
             (unmasked, Goodbye::Protocol),
             (huge, Goodbye::Oversize),
-            (frame(OpCode::Data(Data::Text), true, &[b'x'; BYTES_MAX + 1]), Goodbye::Oversize),
-            ([started.clone(), fragment(false), fragment(true)].concat(), Goodbye::Oversize),
+            (
+                frame(OpCode::Data(Data::Text), true, &[b'x'; BYTES_MAX + 1]),
+                Goodbye::Oversize,
+            ),
+            (
+                [started.clone(), fragment(false), fragment(true)].concat(),
+                Goodbye::Oversize,
+            ),
             (fragment(true), Goodbye::Protocol),
             ([started, text("a")].concat(), Goodbye::Protocol),
-            (frame(OpCode::Control(Control::Ping), true, &[0; 126]), Goodbye::Protocol),
+            (
+                frame(OpCode::Control(Control::Ping), true, &[0; 126]),
+                Goodbye::Protocol,
+            ),
             (vec![0xf1, 0x80, 0, 0, 0, 0], Goodbye::Protocol),
         ] {
             assert_eq!(read(&bytes, 1_000).2, Err(expected));
@@ -222,7 +280,10 @@ mod tests {
 
     #[test]
     fn a_frame_at_the_limit_is_read() {
-        let (_, messages, outcome) = read(&frame(OpCode::Data(Data::Binary), true, &[7; BYTES_MAX]), 4_096);
+        let (_, messages, outcome) = read(
+            &frame(OpCode::Data(Data::Binary), true, &[7; BYTES_MAX]),
+            4_096,
+        );
         assert_eq!((messages.len(), outcome), (1, Ok(())));
     }
 

@@ -16,7 +16,10 @@ const SWEEP_AT_LEAST: usize = 64;
 
 impl<T: ?Sized + Eq + Hash> Interner<T> {
     pub(crate) fn new() -> Self {
-        Self { values: HashSet::default(), sweep_at: SWEEP_AT_LEAST }
+        Self {
+            values: HashSet::default(),
+            sweep_at: SWEEP_AT_LEAST,
+        }
     }
 
     /// The shared copy of `value`.

@@ -50,7 +50,8 @@ impl Change {
             Operation::Delete | Operation::Hole => return None,
         };
         row.value(index).map(|text| {
-            let is_sent_as_null = column.rendering == Rendering::FiniteOrNull && text.starts_with('"');
+            let is_sent_as_null =
+                column.rendering == Rendering::FiniteOrNull && text.starts_with('"');
             if is_sent_as_null { "null" } else { text }
         })
     }
@@ -59,7 +60,9 @@ impl Change {
 impl FilterTest {
     /// Judges one value; an absent one fails every test.
     fn judge(&self, value: Option<&str>) -> Verdict {
-        let Some(value) = value else { return Verdict::Miss };
+        let Some(value) = value else {
+            return Verdict::Miss;
+        };
         let null = value == "null";
         let holds = match &self.test {
             Test::Database { .. } => return Verdict::Undecided,
@@ -74,7 +77,11 @@ impl FilterTest {
                 None => return Verdict::Miss,
             },
         };
-        if holds == self.negate { Verdict::Miss } else { Verdict::Hit }
+        if holds == self.negate {
+            Verdict::Miss
+        } else {
+            Verdict::Hit
+        }
     }
 }
 
@@ -114,7 +121,11 @@ pub(crate) fn uuid(json: &str) -> Option<[u8; 16]> {
 /// The text of a JSON string.
 pub(crate) fn string(json: &str) -> Option<Cow<'_, str>> {
     let bare = json.strip_prefix('"')?.strip_suffix('"')?;
-    if bare.contains('\\') { serde_json::from_str(json).ok().map(Cow::Owned) } else { Some(bare.into()) }
+    if bare.contains('\\') {
+        serde_json::from_str(json).ok().map(Cow::Owned)
+    } else {
+        Some(bare.into())
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +139,11 @@ mod tests {
     use Verdict::{Hit, Miss, Undecided};
 
     fn on_v(negate: bool, test: Test) -> FilterTest {
-        FilterTest { column: "v".into(), negate, test }
+        FilterTest {
+            column: "v".into(),
+            negate,
+            test,
+        }
     }
 
     fn text(text: &str) -> Scalar {
@@ -144,7 +159,10 @@ mod tests {
     #[test]
     fn a_value_passes_a_test_or_its_negation() {
         let number = 9_007_199_254_740_993;
-        let like = Test::Database { op: FilterOp::Like, value: "x%".into() };
+        let like = Test::Database {
+            op: FilterOp::Like,
+            value: "x%".into(),
+        };
         let uuid = Scalar::Uuid(uuid(UUID).unwrap());
         // (test, JSON text, verdict, verdict when negated)
         let cases = [
@@ -163,7 +181,12 @@ mod tests {
             (one_of([text("null")]), r#""null""#, Hit, Miss),
             (one_of([text("1")]), "1", Miss, Hit),
             (one_of([uuid.clone()]), UUID, Hit, Miss),
-            (one_of([uuid]), r#""6F1C9A0E54F74B639F0A0123456789AC""#, Miss, Hit),
+            (
+                one_of([uuid]),
+                r#""6F1C9A0E54F74B639F0A0123456789AC""#,
+                Miss,
+                Hit,
+            ),
             (Test::IsDistinct(text("a")), r#""a""#, Miss, Hit),
             (Test::IsDistinct(text("a")), r#""b""#, Hit, Miss),
             (Test::IsDistinct(text("a")), "null", Hit, Miss),
@@ -202,7 +225,11 @@ mod tests {
         ] {
             let relation = table(1, "t", columns).into();
             let tests = [on_v(false, one_of([Scalar::Int(1)]))];
-            assert_eq!(judge(&tests, &change(1, &relation, images)), expected, "{columns}: {images}");
+            assert_eq!(
+                judge(&tests, &change(1, &relation, images)),
+                expected,
+                "{columns}: {images}"
+            );
         }
     }
 
@@ -210,9 +237,20 @@ mod tests {
     fn an_absent_column_fails_every_test() {
         let relation = table(1, "t", "id:int8:pk v:text").into();
         for negate in [false, true] {
-            for test in [Test::IsNull, Test::IsDistinct(text("a")), Test::Database { op: FilterOp::Like, value: "a".into() }] {
+            for test in [
+                Test::IsNull,
+                Test::IsDistinct(text("a")),
+                Test::Database {
+                    op: FilterOp::Like,
+                    value: "a".into(),
+                },
+            ] {
                 let tests = [on_v(negate, test)];
-                assert_eq!(judge(&tests, &change(1, &relation, r#"I {"id":1}"#)), Miss, "{tests:?}");
+                assert_eq!(
+                    judge(&tests, &change(1, &relation, r#"I {"id":1}"#)),
+                    Miss,
+                    "{tests:?}"
+                );
             }
         }
     }
@@ -221,7 +259,13 @@ mod tests {
     fn all_tests_must_hold_and_one_miss_spares_the_database() {
         let relation = table(1, "t", "id:int8:pk v:text").into();
         let row = change(1, &relation, r#"I {"id":1,"v":"a"}"#);
-        let like = on_v(false, Test::Database { op: FilterOp::Like, value: "a%".into() });
+        let like = on_v(
+            false,
+            Test::Database {
+                op: FilterOp::Like,
+                value: "a%".into(),
+            },
+        );
         let is_a = on_v(false, one_of([text("a")]));
         let is_b = on_v(false, one_of([text("b")]));
         assert_eq!(judge(&[], &row), Hit);

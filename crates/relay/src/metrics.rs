@@ -44,16 +44,40 @@ const REASONS: [RefetchReason; 6] = [
 impl Metrics {
     /// Names every metric in `registry`.
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("relay");
+        let registry = registry.sub_registry_with_prefix("pgrelay_relay");
         registry.register("sockets", "Open WebSockets", self.sockets.clone());
         registry.register("streams", "Open event streams", self.streams.clone());
         registry.register("channels", "Joined channels", self.channels.clone());
-        registry.register("bindings", "Bindings of channels and streams", self.bindings.clone());
-        registry.register("deliveries", "Changes handed to clients", self.deliveries.clone());
-        registry.register("delivered_bytes", "Bytes of those changes", self.delivered_bytes.clone());
-        registry.register("encoded", "Distinct texts among those changes", self.encoded.clone());
-        registry.register("overflows", "Clients closed because they did not keep up", self.overflows.clone());
-        registry.register("must_refetch", "Times a client was told to fetch again", self.refetches.clone());
+        registry.register(
+            "bindings",
+            "Bindings of channels and streams",
+            self.bindings.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Changes handed to clients",
+            self.deliveries.clone(),
+        );
+        registry.register(
+            "delivered_bytes",
+            "Bytes of those changes",
+            self.delivered_bytes.clone(),
+        );
+        registry.register(
+            "encoded",
+            "Distinct texts among those changes",
+            self.encoded.clone(),
+        );
+        registry.register(
+            "overflows",
+            "Clients closed because they did not keep up",
+            self.overflows.clone(),
+        );
+        registry.register(
+            "must_refetch",
+            "Times a client was told to fetch again",
+            self.refetches.clone(),
+        );
         registry.register("replays", "Scans of past changes", self.replays.clone());
     }
 
@@ -73,8 +97,16 @@ impl Metrics {
         if tally.replays > 0 {
             self.replays.inc_by(tally.replays);
         }
-        for (reason, count) in REASONS.iter().zip(tally.refetches).filter(|(_, count)| *count > 0) {
-            self.refetches.get_or_create(&Reason { reason: reason.as_str() }).inc_by(count);
+        for (reason, count) in REASONS
+            .iter()
+            .zip(tally.refetches)
+            .filter(|(_, count)| *count > 0)
+        {
+            self.refetches
+                .get_or_create(&Reason {
+                    reason: reason.as_str(),
+                })
+                .inc_by(count);
         }
     }
 }
@@ -93,10 +125,19 @@ mod tests {
     fn every_metric_is_named() {
         let (metrics, mut registry) = (Metrics::default(), Registry::default());
         metrics.register(&mut registry);
-        metrics.add(&Tally { deliveries: 2, refetches: [0, 0, 0, 0, 3, 0], channels: -1, ..Tally::default() });
+        metrics.add(&Tally {
+            deliveries: 2,
+            refetches: [0, 0, 0, 0, 3, 0],
+            channels: -1,
+            ..Tally::default()
+        });
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        for line in ["relay_deliveries_total 2", "relay_must_refetch_total{reason=\"hole\"} 3", "relay_channels -1"] {
+        for line in [
+            "pgrelay_relay_deliveries_total 2",
+            "pgrelay_relay_must_refetch_total{reason=\"hole\"} 3",
+            "pgrelay_relay_channels -1",
+        ] {
             assert!(text.contains(line), "{text}");
         }
     }

@@ -14,9 +14,6 @@ use bytes::{Buf as _, Bytes};
 /// Frames handed to one vectored write.
 const SLICES_MAX: usize = 32;
 
-/// Room kept by an empty queue; what it grew beyond is given back.
-const KEPT_FRAMES: usize = 4;
-
 /// The queue of one socket.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -72,7 +69,10 @@ impl Outbox {
     }
 
     /// Writes what waits, with as few calls of `write` as it takes. Ready when nothing is left.
-    pub(crate) fn write(&mut self, mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>) -> Poll<io::Result<()>> {
+    pub(crate) fn write(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
         while !self.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let mut used = 0;
@@ -87,9 +87,8 @@ impl Outbox {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        if self.frames.capacity() > KEPT_FRAMES {
-            self.frames = VecDeque::new();
-        }
+        // Nearly every socket has nothing to write nearly always.
+        self.frames = VecDeque::new();
         Poll::Ready(Ok(()))
     }
 
@@ -120,7 +119,10 @@ mod tests {
         let _left = outbox.write(|slices| match calls.next() {
             None => Poll::Pending,
             Some(size) => {
-                let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                let all: Vec<u8> = slices
+                    .iter()
+                    .flat_map(|slice| slice.iter().copied())
+                    .collect();
                 let taken = (*size).min(all.len()).max(1);
                 out.extend_from_slice(&all[..taken]);
                 Poll::Ready(Ok(taken))

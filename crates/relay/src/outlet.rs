@@ -45,7 +45,9 @@ impl Parcel {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Frame(frame) => frame.len(),
-            Self::Event(event) => event.json.len() + event.cursor.as_ref().map_or(0, |cursor| cursor.len()),
+            Self::Event(event) => {
+                event.json.len() + event.cursor.as_ref().map_or(0, |cursor| cursor.len())
+            }
         }
     }
 
@@ -130,8 +132,13 @@ mod tests {
         for length in [0, 1, 125, 126, 127, 65_535, 65_536] {
             let text = vec![b'x'; length];
             let (front, back) = text.split_at(length / 2);
-            let Parcel::Frame(frame) = Parcel::text_frame(&[front, back]) else { unreachable!() };
-            let frame = FrameSocket::new(Cursor::new(frame.to_vec())).read(None).unwrap().unwrap();
+            let Parcel::Frame(frame) = Parcel::text_frame(&[front, back]) else {
+                unreachable!()
+            };
+            let frame = FrameSocket::new(Cursor::new(frame.to_vec()))
+                .read(None)
+                .unwrap()
+                .unwrap();
             assert!(frame.header().is_final && frame.header().mask.is_none());
             assert_eq!(frame.to_text().unwrap().as_bytes(), text);
         }

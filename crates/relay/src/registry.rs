@@ -60,7 +60,9 @@ impl Scope<'_> {
         relation.oid == 0
             || match self {
                 Self::Table(oid) => oid == relation.oid,
-                Self::Names { schema, table } => schema.matches(&relation.schema) && table.matches(&relation.table),
+                Self::Names { schema, table } => {
+                    schema.matches(&relation.schema) && table.matches(&relation.table)
+                }
             }
     }
 }
@@ -141,7 +143,9 @@ impl Operations {
     }
 
     fn is_empty(&self) -> bool {
-        [&self.all, &self.insert, &self.update, &self.delete].iter().all(|listeners| listeners.is_empty())
+        [&self.all, &self.insert, &self.update, &self.delete]
+            .iter()
+            .all(|listeners| listeners.is_empty())
     }
 }
 
@@ -151,31 +155,49 @@ impl Registry {
         let operations = match interest.scope {
             Scope::Table(oid) => self.tables.entry(oid).or_default(),
             Scope::Names { schema, table } => {
-                let place = self.wildcards.iter().position(|(s, t, _)| (s, t) == (schema, table));
+                let place = self
+                    .wildcards
+                    .iter()
+                    .position(|(s, t, _)| (s, t) == (schema, table));
                 let place = place.unwrap_or_else(|| {
-                    self.wildcards.push((schema.clone(), table.clone(), Operations::default()));
+                    self.wildcards
+                        .push((schema.clone(), table.clone(), Operations::default()));
                     self.wildcards.len() - 1
                 });
                 &mut self.wildcards[place].2
             }
         };
-        operations.of(interest.event).insert(binding, interest.tests, &mut self.lists);
+        operations
+            .of(interest.event)
+            .insert(binding, interest.tests, &mut self.lists);
     }
 
     /// Removes a binding that was added with an equal `interest`. Nothing of it stays.
     pub fn remove(&mut self, binding: BindingIndex, interest: Interest<'_>) {
         match interest.scope {
             Scope::Table(oid) => {
-                let Some(operations) = self.tables.get_mut(&oid) else { return };
-                operations.of(interest.event).remove(binding, interest.tests, &mut self.lists);
+                let Some(operations) = self.tables.get_mut(&oid) else {
+                    return;
+                };
+                operations
+                    .of(interest.event)
+                    .remove(binding, interest.tests, &mut self.lists);
                 if operations.is_empty() {
                     self.tables.remove(&oid);
                 }
             }
             Scope::Names { schema, table } => {
-                let Some(place) = self.wildcards.iter().position(|(s, t, _)| (s, t) == (schema, table)) else { return };
+                let Some(place) = self
+                    .wildcards
+                    .iter()
+                    .position(|(s, t, _)| (s, t) == (schema, table))
+                else {
+                    return;
+                };
                 let operations = &mut self.wildcards[place].2;
-                operations.of(interest.event).remove(binding, interest.tests, &mut self.lists);
+                operations
+                    .of(interest.event)
+                    .remove(binding, interest.tests, &mut self.lists);
                 if operations.is_empty() {
                     self.wildcards.swap_remove(place);
                 }
@@ -194,9 +216,15 @@ impl Registry {
         let wildcards = self
             .wildcards
             .iter()
-            .filter(|(schema, table, _)| schema.matches(&relation.schema) && table.matches(&relation.table))
+            .filter(|(schema, table, _)| {
+                schema.matches(&relation.schema) && table.matches(&relation.table)
+            })
             .map(|(.., operations)| operations);
-        for listeners in table.into_iter().chain(wildcards).flat_map(|operations| operations.concerned(change.operation)) {
+        for listeners in table
+            .into_iter()
+            .chain(wildcards)
+            .flat_map(|operations| operations.concerned(change.operation))
+        {
             if change.is_unidentified() {
                 listeners.collect_all(&mut hits.sure);
             } else {

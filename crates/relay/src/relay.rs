@@ -128,12 +128,34 @@ pub fn build(config: Config, ports: &Ports, metrics: &Arc<Metrics>) -> (Relay, V
             let (visitors_in, visitors) = mpsc::channel(VISITORS_MAX);
             let (feed_in, feed) = mpsc::channel(FEED_MAX);
             let load = Arc::new(AtomicUsize::new(0));
-            let door = Door { visitors: visitors_in, feed: feed_in, load: Arc::clone(&load) };
-            let (config, ports, metrics) = (Arc::clone(&config), ports.clone(), Arc::clone(metrics));
-            (door, Shard { config, ports, metrics, visitors, feed, load, drain: Arc::clone(&drain) })
+            let door = Door {
+                visitors: visitors_in,
+                feed: feed_in,
+                load: Arc::clone(&load),
+            };
+            let (config, ports, metrics) =
+                (Arc::clone(&config), ports.clone(), Arc::clone(metrics));
+            (
+                door,
+                Shard {
+                    config,
+                    ports,
+                    metrics,
+                    visitors,
+                    feed,
+                    load,
+                    drain: Arc::clone(&drain),
+                },
+            )
         })
         .unzip();
-    (Relay { shards: doors.into(), drain }, shards)
+    (
+        Relay {
+            shards: doors.into(),
+            drain,
+        },
+        shards,
+    )
 }
 
 impl Relay {
@@ -144,10 +166,12 @@ impl Relay {
     pub fn accept(&self, socket: NewSocket) -> Result<(), Busy> {
         let door = self.least_loaded();
         door.load.fetch_add(1, Ordering::AcqRel);
-        door.visitors.try_send(Visitor::Socket(socket)).map_err(|_full_or_closed| {
-            door.load.fetch_sub(1, Ordering::AcqRel);
-            Busy
-        })
+        door.visitors
+            .try_send(Visitor::Socket(socket))
+            .map_err(|_full_or_closed| {
+                door.load.fetch_sub(1, Ordering::AcqRel);
+                Busy
+            })
     }
 
     /// Subscribes a client without channels. Whether its bindings are live, and why not, comes as
@@ -159,7 +183,11 @@ impl Relay {
         let door = self.least_loaded();
         let (reply, stream) = oneshot::channel();
         door.load.fetch_add(1, Ordering::AcqRel);
-        if door.visitors.try_send(Visitor::Stream(request, reply)).is_err() {
+        if door
+            .visitors
+            .try_send(Visitor::Stream(request, reply))
+            .is_err()
+        {
             door.load.fetch_sub(1, Ordering::AcqRel);
             return Err(Busy.into());
         }
@@ -176,7 +204,9 @@ impl Relay {
 
     fn least_loaded(&self) -> &Door {
         let doors = self.shards.iter();
-        doors.min_by_key(|door| door.load.load(Ordering::Acquire)).expect("a relay has a shard")
+        doors
+            .min_by_key(|door| door.load.load(Ordering::Acquire))
+            .expect("a relay has a shard")
     }
 }
 
@@ -184,7 +214,10 @@ impl Feed for Relay {
     fn publish(&self, event: FeedEvent) -> BoxFuture<'_, Result<(), Stopped>> {
         Box::pin(async move {
             for door in &*self.shards {
-                door.feed.send(event.clone()).await.map_err(|_closed| Stopped)?;
+                door.feed
+                    .send(event.clone())
+                    .await
+                    .map_err(|_closed| Stopped)?;
             }
             Ok(())
         })

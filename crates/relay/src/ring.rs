@@ -23,7 +23,13 @@ const MARKS_MAX: usize = 1_024;
 impl Ring {
     /// An empty run that starts after `floor`.
     pub(crate) fn new(floor: Position, bytes_max: usize) -> Self {
-        Self { floor, pages: VecDeque::new(), marks: VecDeque::from([floor]), bytes: 0, bytes_max }
+        Self {
+            floor,
+            pages: VecDeque::new(),
+            marks: VecDeque::from([floor]),
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     /// Appends a page; the oldest ones leave when there is no room.
@@ -31,7 +37,9 @@ impl Ring {
         self.bytes += page.bytes;
         self.pages.push_back(page);
         while self.bytes > self.bytes_max {
-            let Some(oldest) = self.pages.pop_front() else { break };
+            let Some(oldest) = self.pages.pop_front() else {
+                break;
+            };
             self.bytes -= oldest.bytes;
             self.floor = oldest.end;
         }
@@ -52,7 +60,9 @@ impl Ring {
 
     /// Whether everything after `cursor` is here and its batch is known to be the same one.
     pub(crate) fn vouches_for(&self, cursor: Position) -> bool {
-        let knows = |known: Position| (known.epoch, known.batch, known.tag) == (cursor.epoch, cursor.batch, cursor.tag);
+        let knows = |known: Position| {
+            (known.epoch, known.batch, known.tag) == (cursor.epoch, cursor.batch, cursor.tag)
+        };
         self.covers(cursor)
             && (knows(self.floor)
                 || self.marks.iter().any(|mark| knows(*mark))
@@ -69,7 +79,10 @@ impl Ring {
     fn page_at(&self, cursor: Position) -> Option<&Arc<Page>> {
         let index = self.pages.partition_point(|page| page.end < cursor);
         let before = index.checked_sub(1).and_then(|index| self.pages.get(index));
-        [self.pages.get(index), before].into_iter().flatten().find(|page| page.batch == cursor.batch)
+        [self.pages.get(index), before]
+            .into_iter()
+            .flatten()
+            .find(|page| page.batch == cursor.batch)
     }
 }
 
@@ -81,7 +94,12 @@ mod tests {
     /// Batches 11 to 14, two changes each; room for three.
     fn ring() -> Ring {
         let relation = table(1, "t", "id:int8:pk").into();
-        let batch = |batch| page(batch, vec![change(1, &relation, "D {}"), change(2, &relation, "D {}")]);
+        let batch = |batch| {
+            page(
+                batch,
+                vec![change(1, &relation, "D {}"), change(2, &relation, "D {}")],
+            )
+        };
         let mut ring = Ring::new(position(10, i64::MAX), 3 * batch(11).bytes);
         for number in 11..=14 {
             ring.push(batch(number));
@@ -110,8 +128,20 @@ mod tests {
             (position(11, 1), false),
             (position(13, 1), true),
             (position(14, i64::MAX), true),
-            (Position { tag: 1, ..position(13, 1) }, false),
-            (Position { epoch: 2, ..position(13, 1) }, false),
+            (
+                Position {
+                    tag: 1,
+                    ..position(13, 1)
+                },
+                false,
+            ),
+            (
+                Position {
+                    epoch: 2,
+                    ..position(13, 1)
+                },
+                false,
+            ),
             (position(15, i64::MAX), false),
             (position(16, i64::MAX), true),
         ] {

@@ -11,8 +11,8 @@ use std::{
 };
 
 use pgrelay_protocol::{
-    ClientEvent, ClientFrame, JoinBinding, JoinConfig, JoinRefusal, Outcome, Ref, ReplyTo, SystemMessage, TokenError,
-    TokenField, Topic, TopicError, Vsn, server_frame,
+    ClientEvent, ClientFrame, JoinBinding, JoinConfig, JoinRefusal, Outcome, Ref, ReplyTo,
+    SystemMessage, TokenError, TokenField, Topic, TopicError, Vsn, server_frame,
 };
 use serde_json::value::RawValue;
 
@@ -110,7 +110,13 @@ impl Session {
     /// A session without channels.
     #[must_use]
     pub fn new(vsn: Vsn, token: &str, claims: Arc<Claims>, marks: &RandomState) -> Self {
-        Self { vsn, token: TokenMark::of(token, marks), claims, channels: Vec::new(), joins: 0 }
+        Self {
+            vsn,
+            token: TokenMark::of(token, marks),
+            claims,
+            channels: Vec::new(),
+            joins: 0,
+        }
     }
 
     /// The serializer version of the socket.
@@ -127,31 +133,59 @@ impl Session {
 
     /// The subscriptions of all channels.
     pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionKey> {
-        self.channels.iter().filter_map(|channel| channel.subscription)
+        self.channels
+            .iter()
+            .filter_map(|channel| channel.subscription)
     }
 
     /// Remembers the subscription that was made for a channel.
     pub fn attach(&mut self, incarnation: Incarnation, subscription: SubscriptionKey) {
-        if let Some(channel) = self.channels.iter_mut().find(|channel| channel.incarnation == incarnation) {
+        if let Some(channel) = self
+            .channels
+            .iter_mut()
+            .find(|channel| channel.incarnation == incarnation)
+        {
             channel.subscription = Some(subscription);
         }
     }
 
     /// Handles one frame of the client.
     pub fn receive(&mut self, frame: ClientFrame, rules: Rules<'_>) -> Effects {
-        let ClientFrame { join_ref, reference, topic, event } = frame;
-        let request = Request { join_ref, reference, topic };
-        let place = self.channels.iter().position(|channel| channel.topic.as_str() == &*request.topic);
+        let ClientFrame {
+            join_ref,
+            reference,
+            topic,
+            event,
+        } = frame;
+        let request = Request {
+            join_ref,
+            reference,
+            topic,
+        };
+        let place = self
+            .channels
+            .iter()
+            .position(|channel| channel.topic.as_str() == &*request.topic);
         match (event, place) {
-            (ClientEvent::Heartbeat, _) => vec![say(|out| server_frame::heartbeat_reply(out, self.vsn, &request.reference))],
+            (ClientEvent::Heartbeat, _) => vec![say(|out| {
+                server_frame::heartbeat_reply(out, self.vsn, &request.reference);
+            })],
             (ClientEvent::Join(payload), place) => self.join(&request, &payload, place, rules),
             (ClientEvent::Leave, Some(place)) => self.leave(&request, place),
             (ClientEvent::Leave, None) => vec![self.done(&request)],
-            (ClientEvent::AccessToken(payload), Some(place)) => self.refresh(&payload, place, rules),
+            (ClientEvent::AccessToken(payload), Some(place)) => {
+                self.refresh(&payload, place, rules)
+            }
             // Broadcast and presence have their own part of the house; nothing is pretended here.
-            (ClientEvent::Broadcast(_) | ClientEvent::Presence(_) | ClientEvent::Unknown(_), Some(_)) => Effects::new(),
             (
-                ClientEvent::AccessToken(_) | ClientEvent::Broadcast(_) | ClientEvent::Presence(_) | ClientEvent::Unknown(_),
+                ClientEvent::Broadcast(_) | ClientEvent::Presence(_) | ClientEvent::Unknown(_),
+                Some(_),
+            ) => Effects::new(),
+            (
+                ClientEvent::AccessToken(_)
+                | ClientEvent::Broadcast(_)
+                | ClientEvent::Presence(_)
+                | ClientEvent::Unknown(_),
                 None,
             ) => vec![self.unmatched(&request)],
         }
@@ -159,30 +193,56 @@ impl Session {
 
     /// Closes the channel if its token has expired by now.
     pub fn expire(&mut self, incarnation: Incarnation, rules: Rules<'_>) -> Effects {
-        let Some(place) = self.channels.iter().position(|channel| channel.incarnation == incarnation) else {
+        let Some(place) = self
+            .channels
+            .iter()
+            .position(|channel| channel.incarnation == incarnation)
+        else {
             return Effects::new();
         };
         match self.channels[place].expires_at {
             None => Effects::new(),
-            Some(expires_at) if expires_at > rules.unix_now => vec![Effect::ExpireAt(incarnation, expires_at)],
+            Some(expires_at) if expires_at > rules.unix_now => {
+                vec![Effect::ExpireAt(incarnation, expires_at)]
+            }
             Some(expires_at) => self.fail(place, &TokenError::Expired(rules.unix_now - expires_at)),
         }
     }
 
-    fn join(&mut self, request: &Request, payload: &RawValue, place: Option<usize>, rules: Rules<'_>) -> Effects {
+    fn join(
+        &mut self,
+        request: &Request,
+        payload: &RawValue,
+        place: Option<usize>,
+        rules: Rules<'_>,
+    ) -> Effects {
         // Whatever becomes of the join, it ends the channel it joins again.
         let replaced = place.map(|place| self.channels.swap_remove(place));
-        let mut effects: Effects = replaced.iter().filter_map(|old| old.subscription).map(Effect::Shut).collect();
-        let close = replaced.map(|old| text(|out| server_frame::close(out, self.vsn, &old.join_ref, &request.topic)));
+        let mut effects: Effects = replaced
+            .iter()
+            .filter_map(|old| old.subscription)
+            .map(Effect::Shut)
+            .collect();
+        let close = replaced.map(|old| {
+            text(|out| server_frame::close(out, self.vsn, &old.join_ref, &request.topic))
+        });
         let to = request.reply_to(&request.join_ref);
         match self.admit(&request.topic, payload, rules) {
             Ok((topic, config, token, claims)) => {
                 self.joins = self.joins.wrapping_add(1);
                 let incarnation = Incarnation(self.joins);
-                effects.push(say(|out| server_frame::join_reply(out, self.vsn, to, &config.postgres_changes)));
+                effects.push(say(|out| {
+                    server_frame::join_reply(out, self.vsn, to, &config.postgres_changes);
+                }));
                 effects.extend(close.map(Effect::Say));
-                effects.extend(claims.expires_at.map(|at| Effect::ExpireAt(incarnation, at)));
+                effects.extend(
+                    claims
+                        .expires_at
+                        .map(|at| Effect::ExpireAt(incarnation, at)),
+                );
                 let join_ref = request.join_ref.clone();
+                // Most sessions have one channel, and Vec would start with four.
+                self.channels.reserve_exact(1);
                 self.channels.push(Channel {
                     incarnation,
                     topic: topic.clone(),
@@ -192,7 +252,13 @@ impl Session {
                     subscription: None,
                 });
                 let bindings = config.postgres_changes;
-                effects.push(Effect::Open(Opening { incarnation, topic, join_ref, bindings, claims }));
+                effects.push(Effect::Open(Opening {
+                    incarnation,
+                    topic,
+                    join_ref,
+                    bindings,
+                    claims,
+                }));
             }
             Err(JoinRefusal::Topic(TopicError::Unmatched)) => effects.push(self.unmatched(request)),
             Err(refusal) => {
@@ -220,13 +286,18 @@ impl Session {
         }
         let (token, claims) = match config.token() {
             Some(token) => {
-                let claims = rules.tokens.verify(token, rules.unix_now).map_err(JoinRefusal::Token)?;
+                let claims = rules
+                    .tokens
+                    .verify(token, rules.unix_now)
+                    .map_err(JoinRefusal::Token)?;
                 (TokenMark::of(token, rules.marks), claims)
             }
             None => (self.token, Arc::clone(&self.claims)),
         };
         match claims.expires_at {
-            Some(at) if at <= rules.unix_now => Err(JoinRefusal::Token(TokenError::Expired(rules.unix_now - at))),
+            Some(at) if at <= rules.unix_now => {
+                Err(JoinRefusal::Token(TokenError::Expired(rules.unix_now - at)))
+            }
             Some(_) | None => Ok((topic, config, token, claims)),
         }
     }
@@ -257,8 +328,12 @@ impl Session {
             Ok(claims) => {
                 channel.token = mark;
                 channel.expires_at = claims.expires_at;
-                let expiry = claims.expires_at.map(|at| Effect::ExpireAt(channel.incarnation, at));
-                let reclaim = channel.subscription.map(|subscription| Effect::Reclaim(subscription, claims));
+                let expiry = claims
+                    .expires_at
+                    .map(|at| Effect::ExpireAt(channel.incarnation, at));
+                let reclaim = channel
+                    .subscription
+                    .map(|subscription| Effect::Reclaim(subscription, claims));
                 expiry.into_iter().chain(reclaim).collect()
             }
             Err(error) => self.fail(place, &error),
@@ -270,7 +345,9 @@ impl Session {
         let channel = &self.channels[place];
         let reason = error.refresh_text();
         let message = SystemMessage::Closing(&reason);
-        let notice = say(|out| server_frame::system(out, self.vsn, &channel.join_ref, &channel.topic, message));
+        let notice = say(|out| {
+            server_frame::system(out, self.vsn, &channel.join_ref, &channel.topic, message);
+        });
         let mut effects = self.close(place);
         effects.insert(0, notice);
         effects
@@ -278,13 +355,25 @@ impl Session {
 
     fn close(&mut self, place: usize) -> Effects {
         let channel = self.channels.swap_remove(place);
-        let close = say(|out| server_frame::close(out, self.vsn, &channel.join_ref, channel.topic.as_str()));
-        [close].into_iter().chain(channel.subscription.map(Effect::Shut)).collect()
+        let close = say(|out| {
+            server_frame::close(out, self.vsn, &channel.join_ref, channel.topic.as_str());
+        });
+        [close]
+            .into_iter()
+            .chain(channel.subscription.map(Effect::Shut))
+            .collect()
     }
 
     /// The ok reply that says nothing.
     fn done(&self, request: &Request) -> Effect {
-        say(|out| server_frame::reply(out, self.vsn, request.reply_to(&request.join_ref), Outcome::DONE))
+        say(|out| {
+            server_frame::reply(
+                out,
+                self.vsn,
+                request.reply_to(&request.join_ref),
+                Outcome::DONE,
+            );
+        })
     }
 
     fn unmatched(&self, request: &Request) -> Effect {
@@ -301,7 +390,11 @@ struct Request {
 
 impl Request {
     fn reply_to<'a>(&'a self, join_ref: &'a Ref) -> ReplyTo<'a> {
-        ReplyTo { join_ref, reference: &self.reference, topic: &self.topic }
+        ReplyTo {
+            join_ref,
+            reference: &self.reference,
+            topic: &self.topic,
+        }
     }
 }
 

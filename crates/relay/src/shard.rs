@@ -81,7 +81,7 @@ impl Shard {
     /// Serves clients until `stop` is cancelled, or until the relay was drained and the last
     /// client is gone. Belongs on a current-thread runtime: sockets are registered where it runs.
     pub async fn run(self, stop: CancellationToken) {
-        let drain = self.drain.clone();
+        let drain = Arc::clone(&self.drain);
         let mut worker = Worker::new(self);
         let mut drained = pin!(drain.ordered());
         let mut stopped = pin!(stop.cancelled());
@@ -139,7 +139,15 @@ struct Worker {
 
 impl Worker {
     fn new(shard: Shard) -> Self {
-        let Shard { config, ports, metrics, visitors, feed, load, drain } = shard;
+        let Shard {
+            config,
+            ports,
+            metrics,
+            visitors,
+            feed,
+            load,
+            drain,
+        } = shard;
         Self {
             engine: Engine::new(Arc::clone(&config), Arc::clone(&ports.tokens)),
             ways: Ways::new(config.queue_bytes_max),
@@ -160,7 +168,13 @@ impl Worker {
 
     /// The engine, and what it needs to act.
     fn engine(&mut self, now: Now) -> (&mut Engine, Turn<'_>) {
-        (&mut self.engine, Turn { now, outlets: &mut self.ways })
+        (
+            &mut self.engine,
+            Turn {
+                now,
+                outlets: &mut self.ways,
+            },
+        )
     }
 
     fn has_finished(&self) -> bool {
@@ -168,18 +182,29 @@ impl Worker {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        [self.engine.next_due(), self.due.next()].into_iter().flatten().min()
+        [self.engine.next_due(), self.due.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does some of everything. `true` when there is more to do at once.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = Now { instant: Instant::now(), unix };
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let now = Now {
+            instant: Instant::now(),
+            unix,
+        };
         self.ready.register(cx.waker());
         let mut more = self.receive_visitors(now, cx);
         more |= self.serve_ready(now);
         for _ in 0..ANSWERS_PER_TURN {
-            let Some(answer) = self.calls.poll(cx) else { break };
+            let Some(answer) = self.calls.poll(cx) else {
+                break;
+            };
             let (engine, mut turn) = self.engine(now);
             engine.answer(answer, &mut turn);
         }
@@ -205,7 +230,14 @@ impl Worker {
                     let key = self.engine.connect_stream();
                     let bell = Bell::new(&self.ready, key);
                     let (sender, events) = stream::channel(Waker::from(Arc::clone(&bell)));
-                    self.ways.insert(key, Way::Stream { sender, bell, is_full: false });
+                    self.ways.insert(
+                        key,
+                        Way::Stream {
+                            sender,
+                            bell,
+                            is_full: false,
+                        },
+                    );
                     self.metrics.streams.inc();
                     let (engine, mut turn) = self.engine(now);
                     engine.open_stream(key, request, &mut turn);
@@ -220,7 +252,13 @@ impl Worker {
     }
 
     fn accept(&mut self, new: NewSocket, now: Now) {
-        let NewSocket { socket, early, vsn, token, claims } = new;
+        let NewSocket {
+            socket,
+            early,
+            vsn,
+            token,
+            claims,
+        } = new;
         let key = self.engine.connect(vsn, &token, claims);
         match Socket::new(socket, vsn, (&self.ready, key), now.instant) {
             Ok(socket) => {
@@ -236,7 +274,8 @@ impl Worker {
                 return;
             }
         }
-        self.due.schedule(now.instant + self.config.idle_timeout, Due::Silence(key));
+        self.due
+            .schedule(now.instant + self.config.idle_timeout, Due::Silence(key));
         if !early.is_empty() {
             self.receive(key, &early, now);
         }
@@ -253,7 +292,11 @@ impl Worker {
         for key in names {
             match self.ways.get(key) {
                 Some(Way::Socket(_)) => self.serve_socket(key, now),
-                Some(Way::Stream { sender, bell, is_full }) => {
+                Some(Way::Stream {
+                    sender,
+                    bell,
+                    is_full,
+                }) => {
                     bell.listen();
                     if sender.is_abandoned() {
                         self.forget(key);
@@ -296,14 +339,20 @@ impl Worker {
 
     /// Handles bytes of a client.
     fn receive(&mut self, key: ClientKey, bytes: &[u8], now: Now) {
-        let Some(socket) = self.ways.socket(key) else { return };
+        let Some(socket) = self.ways.socket(key) else {
+            return;
+        };
         socket.heard = now.instant;
         if socket.outbox.is_closing() {
             return;
         }
         let vsn = socket.vsn;
         let mut messages = Vec::new();
-        let outcome = socket.inbound.receive(bytes, self.config.frame_bytes_max, |message| messages.push(message));
+        let outcome = socket
+            .inbound
+            .receive(bytes, self.config.frame_bytes_max, |message| {
+                messages.push(message);
+            });
         for message in messages {
             self.handle(key, vsn, message, now);
         }
@@ -316,7 +365,9 @@ impl Worker {
         let frame = match message {
             Message::Text(text) => client_frame::decode_text(vsn, &text),
             Message::Binary(bytes) => client_frame::decode_binary(vsn, bytes),
-            Message::Ping(payload) => return self.answer(key, |socket| socket.outbox.push_control(pong(payload))),
+            Message::Ping(payload) => {
+                return self.answer(key, |socket| socket.outbox.push_control(pong(payload)));
+            }
             Message::Close(frame) => {
                 self.answer(key, |socket| socket.outbox.close(close_reply(frame), false));
                 return self.hang_up(key, now);
@@ -341,7 +392,9 @@ impl Worker {
 
     /// Closes a socket with a code, after what waits for it.
     fn close(&mut self, key: ClientKey, goodbye: Goodbye, now: Now) {
-        self.answer(key, |socket| socket.outbox.close(close_frame(goodbye), false));
+        self.answer(key, |socket| {
+            socket.outbox.close(close_frame(goodbye), false);
+        });
         self.hang_up(key, now);
     }
 
@@ -366,7 +419,13 @@ impl Worker {
         while let Some(due) = self.due.pop(now.instant) {
             match due {
                 Due::Silence(key) => {
-                    let Some(socket) = self.ways.socket(key).filter(|socket| !socket.outbox.is_closing()) else { continue };
+                    let Some(socket) = self
+                        .ways
+                        .socket(key)
+                        .filter(|socket| !socket.outbox.is_closing())
+                    else {
+                        continue;
+                    };
                     let end = socket.heard + self.config.idle_timeout;
                     if end <= now.instant {
                         self.close(key, Goodbye::Idle, now);
@@ -376,7 +435,9 @@ impl Worker {
                 }
                 Due::Gone(key) => self.forget(key),
                 Due::Restart(key) => match self.ways.get(key) {
-                    Some(Way::Socket(socket)) if !socket.outbox.is_closing() => self.close(key, Goodbye::Restart, now),
+                    Some(Way::Socket(socket)) if !socket.outbox.is_closing() => {
+                        self.close(key, Goodbye::Restart, now);
+                    }
                     Some(Way::Stream { .. }) => self.forget(key),
                     Some(Way::Socket(_)) | None => {}
                 },
@@ -389,7 +450,11 @@ impl Worker {
         self.draining = true;
         self.engine.restart();
         let keys = self.ways.keys();
-        let step = self.drain.window().checked_div(u32::try_from(keys.len()).unwrap_or(u32::MAX)).unwrap_or_default();
+        let step = self
+            .drain
+            .window()
+            .checked_div(u32::try_from(keys.len()).unwrap_or(u32::MAX))
+            .unwrap_or_default();
         let mut at = Instant::now();
         for key in keys {
             self.due.schedule(at, Due::Restart(key));

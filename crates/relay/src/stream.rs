@@ -38,7 +38,17 @@ pub(crate) struct StreamSender {
 pub(crate) fn channel(shard: Waker) -> (StreamSender, EventStream) {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let queued = Arc::new(AtomicUsize::new(0));
-    (StreamSender { events: sender, queued: Arc::clone(&queued) }, EventStream { events, queued, shard })
+    (
+        StreamSender {
+            events: sender,
+            queued: Arc::clone(&queued),
+        },
+        EventStream {
+            events,
+            queued,
+            shard,
+        },
+    )
 }
 
 fn size(event: &StreamEvent) -> usize {
@@ -48,7 +58,9 @@ fn size(event: &StreamEvent) -> usize {
 impl StreamSender {
     /// Queues an event. `false` when there is no room, or nobody there.
     pub(crate) fn send(&self, parcel: &Parcel, bytes_max: usize) -> bool {
-        let Parcel::Event(event) = parcel else { return true };
+        let Parcel::Event(event) = parcel else {
+            return true;
+        };
         let bytes = size(event);
         if self.queued.fetch_add(bytes, Ordering::AcqRel) > bytes_max {
             return false;
@@ -58,7 +70,8 @@ impl StreamSender {
 
     /// Whether more than half of the room is taken.
     pub(crate) fn is_full(&self, bytes_max: usize) -> bool {
-        self.queued.load(Ordering::Acquire) > bytes_max / 2 || self.events.capacity() < EVENTS_MAX / 2
+        self.queued.load(Ordering::Acquire) > bytes_max / 2
+            || self.events.capacity() < EVENTS_MAX / 2
     }
 
     /// Whether the other end was dropped.

@@ -2,5 +2,7 @@
 //! the suites every implementation of a port must pass.
 
 mod rows;
+mod source;
 
 pub use rows::{change, page, position, table};
+pub use source::{Rig, source_conformance};

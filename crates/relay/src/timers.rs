@@ -22,12 +22,19 @@ struct Due<T> {
 
 impl<T> Timers<T> {
     pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), scheduled: 0 }
+        Self {
+            heap: BinaryHeap::new(),
+            scheduled: 0,
+        }
     }
 
     pub(crate) fn schedule(&mut self, at: Instant, what: T) {
         self.scheduled += 1;
-        self.heap.push(Due { at, order: self.scheduled, what });
+        self.heap.push(Due {
+            at,
+            order: self.scheduled,
+            what,
+        });
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {

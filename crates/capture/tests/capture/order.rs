@@ -131,9 +131,7 @@ async fn versions_logged_out_of_order_are_told_in_the_order_they_were_made() {
 async fn a_large_batch_comes_in_bounded_pages_as_fast_as_the_relay_takes_them() {
     const ROWS: usize = 20_000;
     let rig = Rig::new().await;
-    let following = Following::start_gated(rig.config());
-    following.feed.admit(1);
-    let following = following.live().await;
+    let following = Following::start_gated(rig.config()).live().await;
     rig.sql
         .run(&format!(
             "insert into t select i, 'x' from generate_series(1, {ROWS}) i"

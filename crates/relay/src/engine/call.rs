@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pgrelay_protocol::{BindingSpec, Position};
 
-use super::{hold::EvaluationKey, replay::ScanKey};
+use super::{hold::EvaluationKey, scan::ScanKey};
 use crate::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},

@@ -64,19 +64,34 @@ impl<'a> Receivers<'a> {
             Voice::Channel { vsn, topic, .. } => Some((*vsn, topic)),
             Voice::Stream => None,
         };
-        Self { channel, ids, select, cursor }
+        Self {
+            channel,
+            ids,
+            select,
+            cursor,
+        }
     }
 
     fn to_class(self) -> Class {
         let channel = self.channel.map(|(vsn, topic)| (vsn, topic.clone()));
-        Class { channel, ids: self.ids.into(), select: self.select.clone(), cursor: self.cursor }
+        Class {
+            channel,
+            ids: self.ids.into(),
+            select: self.select.clone(),
+            cursor: self.cursor,
+        }
     }
 }
 
 impl Class {
     fn receivers(&self) -> Receivers<'_> {
         let channel = self.channel.as_ref().map(|(vsn, topic)| (*vsn, topic));
-        Receivers { channel, ids: &self.ids, select: &self.select, cursor: self.cursor }
+        Receivers {
+            channel,
+            ids: &self.ids,
+            select: &self.select,
+            cursor: self.cursor,
+        }
     }
 }
 
@@ -94,7 +109,10 @@ impl Hash for Receivers<'_> {
         self.channel.hash(state);
         self.ids.hash(state);
         self.cursor.hash(state);
-        self.select.as_ref().map(|columns| Arc::as_ptr(columns).addr()).hash(state);
+        self.select
+            .as_ref()
+            .map(|columns| Arc::as_ptr(columns).addr())
+            .hash(state);
     }
 }
 
@@ -113,7 +131,12 @@ impl Encoder {
     }
 
     /// Change `index` of `page` for `receivers`.
-    pub(super) fn encode(&mut self, page: &Arc<Page>, index: u32, receivers: Receivers<'_>) -> Parcel {
+    pub(super) fn encode(
+        &mut self,
+        page: &Arc<Page>,
+        index: u32,
+        receivers: Receivers<'_>,
+    ) -> Parcel {
         self.turn_to(page, index);
         if let Some((class, parcel)) = &self.last
             && class.receivers() == receivers
@@ -121,13 +144,17 @@ impl Encoder {
             return parcel.clone();
         }
         let hash = self.hasher.hash_one(receivers);
-        let known = self.classes.find(hash, |(class, _)| class.receivers() == receivers);
+        let known = self
+            .classes
+            .find(hash, |(class, _)| class.receivers() == receivers);
         let parcel = if let Some((_, parcel)) = known {
             parcel.clone()
         } else {
             let parcel = self.write(page, index, receivers);
             let entry = (receivers.to_class(), parcel.clone());
-            self.classes.insert_unique(hash, entry, |(class, _)| self.hasher.hash_one(class.receivers()));
+            self.classes.insert_unique(hash, entry, |(class, _)| {
+                self.hasher.hash_one(class.receivers())
+            });
             parcel
         };
         self.last = Some((receivers.to_class(), parcel.clone()));
@@ -135,7 +162,8 @@ impl Encoder {
     }
 
     fn turn_to(&mut self, page: &Arc<Page>, index: u32) {
-        let is_current = |(current, at): &(Arc<Page>, u32)| Arc::ptr_eq(current, page) && *at == index;
+        let is_current =
+            |(current, at): &(Arc<Page>, u32)| Arc::ptr_eq(current, page) && *at == index;
         if self.change.as_ref().is_some_and(is_current) {
             return;
         }
@@ -150,15 +178,22 @@ impl Encoder {
         self.encoded += 1;
         let change = &page.changes[index as usize];
         let cursor = receivers.cursor.then(|| {
-            Arc::clone(self.cursor.get_or_insert_with(|| self.key.seal(page.position(change)).into()))
+            Arc::clone(
+                self.cursor
+                    .get_or_insert_with(|| self.key.seal(page.position(change)).into()),
+            )
         });
         let same = |select: &Select| same_select(select, receivers.select);
-        let place = self.data.iter().position(|(select, _)| same(select)).unwrap_or_else(|| {
-            let mut data = Vec::new();
-            write_data(&mut data, change, receivers.select.as_deref());
-            self.data.push((receivers.select.clone(), data));
-            self.data.len() - 1
-        });
+        let place = self
+            .data
+            .iter()
+            .position(|(select, _)| same(select))
+            .unwrap_or_else(|| {
+                let mut data = Vec::new();
+                write_data(&mut data, change, receivers.select.as_deref());
+                self.data.push((receivers.select.clone(), data));
+                self.data.len() - 1
+            });
         let data = &*self.data[place].1;
         let (mut head, mut tail) = (Vec::new(), Vec::new());
         match receivers.channel {
@@ -171,7 +206,11 @@ impl Encoder {
                 server_frame::changes_payload_head(&mut head, receivers.ids);
                 server_frame::changes_payload_tail(&mut tail, cursor.as_deref());
                 let json = Bytes::from([&head, data, &tail].concat());
-                Parcel::Event(StreamEvent { cursor, kind: StreamEventKind::Change, json })
+                Parcel::Event(StreamEvent {
+                    cursor,
+                    kind: StreamEventKind::Change,
+                    json,
+                })
             }
         }
     }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{
     Engine, Turn,
     encode::Receivers,
-    replay::ScanKey,
+    scan::ScanKey,
     subscription::{BindingKey, Stage, Subscription, SubscriptionKey},
 };
 use crate::{
@@ -38,7 +38,13 @@ type Found = (BindingKey, Option<Arc<[FilterTest]>>);
 
 impl Engine {
     /// Hands change `index` of `page` to the subscriptions of `lane`. `false`: not now, come again.
-    pub(super) fn fan_out(&mut self, lane: Lane, page: &Arc<Page>, index: u32, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn fan_out(
+        &mut self,
+        lane: Lane,
+        page: &Arc<Page>,
+        index: u32,
+        turn: &mut Turn<'_>,
+    ) -> bool {
         let change = &page.changes[index as usize];
         if change.operation == Operation::Hole {
             self.fan_out_hole(lane, page, index, turn);
@@ -47,7 +53,11 @@ impl Engine {
         let mut hits = std::mem::take(&mut self.hits);
         let registry = match lane {
             Lane::Live => Some(&mut self.live.registry),
-            Lane::Scan(scan) => self.replays.scans.get_mut(scan).map(|scan| &mut scan.registry),
+            Lane::Scan(scan) => self
+                .replays
+                .scans
+                .get_mut(scan)
+                .map(|scan| &mut scan.registry),
         };
         if let Some(registry) = registry {
             registry.find(change, &mut hits);
@@ -60,13 +70,23 @@ impl Engine {
         admitted
     }
 
-    fn dispatch(&mut self, lane: Lane, page: &Arc<Page>, index: u32, hits: &Hits, turn: &mut Turn<'_>) {
+    fn dispatch(
+        &mut self,
+        lane: Lane,
+        page: &Arc<Page>,
+        index: u32,
+        hits: &Hits,
+        turn: &mut Turn<'_>,
+    ) {
         let position = page.position(&page.changes[index as usize]);
         let hides_rows = page.changes[index as usize].relation.row_security;
         // What cannot be sent right away: channels with several bindings, or with something held.
         let mut rest: Vec<(SubscriptionKey, Found)> = Vec::new();
         for place in &hits.sure {
-            let Some((key, owner, is_alone)) = self.receiver(lane, *place, position, hides_rows) else { continue };
+            let Some((key, owner, is_alone)) = self.receiver(lane, *place, position, hides_rows)
+            else {
+                continue;
+            };
             if is_alone {
                 self.deliver(owner, page, index, &[*place], turn);
                 self.pace(owner, position, false, turn);
@@ -75,7 +95,9 @@ impl Engine {
             }
         }
         for (place, list) in &hits.undecided {
-            let Some((key, owner, _)) = self.receiver(lane, *place, position, hides_rows) else { continue };
+            let Some((key, owner, _)) = self.receiver(lane, *place, position, hides_rows) else {
+                continue;
+            };
             rest.push((owner, (key, self.filters(lane, *list))));
         }
         rest.sort_unstable_by_key(|(owner, (key, _))| (owner.index(), key.index()));
@@ -99,7 +121,10 @@ impl Engine {
             return None;
         }
         let started = lane == Lane::Live || binding.starts_before(position);
-        let subscription = self.subscriptions.get(binding.subscription).filter(|it| started && lane.carries(it))?;
+        let subscription = self
+            .subscriptions
+            .get(binding.subscription)
+            .filter(|it| started && lane.carries(it))?;
         let is_alone = subscription.bindings.len() == 1 && subscription.held.is_none();
         Some((key, binding.subscription, is_alone))
     }
@@ -113,17 +138,33 @@ impl Engine {
     }
 
     /// Sends one change to one subscription, or queues it there.
-    fn deliver_or_hold(&mut self, run: &[(SubscriptionKey, Found)], page: &Arc<Page>, index: u32, turn: &mut Turn<'_>) {
+    fn deliver_or_hold(
+        &mut self,
+        run: &[(SubscriptionKey, Found)],
+        page: &Arc<Page>,
+        index: u32,
+        turn: &mut Turn<'_>,
+    ) {
         let key = run[0].0;
-        let Some(subscription) = self.subscriptions.get(key) else { return };
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
         let undecided = run.iter().any(|(_, (_, tests))| tests.is_some());
         if undecided || subscription.held.is_some() {
             let found: SmallVec<[Found; 2]> = run.iter().map(|(_, found)| found.clone()).collect();
             self.hold(key, page, index, &found);
         } else {
-            let places: SmallVec<[BindingIndex; 4]> = run.iter().map(|(_, (binding, _))| binding.place()).collect();
+            let places: SmallVec<[BindingIndex; 4]> = run
+                .iter()
+                .map(|(_, (binding, _))| binding.place())
+                .collect();
             self.deliver(key, page, index, &places, turn);
-            self.pace(key, page.position(&page.changes[index as usize]), false, turn);
+            self.pace(
+                key,
+                page.position(&page.changes[index as usize]),
+                false,
+                turn,
+            );
         }
     }
 
@@ -136,14 +177,19 @@ impl Engine {
         bindings: &[BindingIndex],
         turn: &mut Turn<'_>,
     ) {
-        let Some(subscription) = self.subscriptions.get(key) else { return };
-        let found = bindings.iter().filter_map(|place| self.bindings.get(self.bindings.key_at(place.0)?));
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
+        let found = bindings
+            .iter()
+            .filter_map(|place| self.bindings.get(self.bindings.key_at(place.0)?));
         let mut left: SmallVec<[_; 4]> = found.filter(|binding| binding.is_live()).collect();
         while let Some(first) = left.first().copied() {
             let mut ids: SmallVec<[u32; 4]> = SmallVec::new();
             let mut cursor = false;
             left.retain(|binding| {
-                let same = binding.select.as_ref().map(Arc::as_ptr) == first.select.as_ref().map(Arc::as_ptr);
+                let same = binding.select.as_ref().map(Arc::as_ptr)
+                    == first.select.as_ref().map(Arc::as_ptr);
                 if same {
                     ids.push(binding.id);
                     cursor |= binding.wants_cursor;
@@ -171,18 +217,40 @@ impl Engine {
             })
         };
         let mut told: Vec<(SubscriptionKey, SmallVec<[BindingKey; 2]>)> = Vec::new();
-        for (key, subscription) in self.subscriptions.iter().filter(|(_, subscription)| lane.carries(subscription)) {
-            let bindings: SmallVec<[BindingKey; 2]> = subscription.bindings.iter().copied().filter(concerned).collect();
+        for (key, subscription) in self
+            .subscriptions
+            .iter()
+            .filter(|(_, subscription)| lane.carries(subscription))
+        {
+            let bindings: SmallVec<[BindingKey; 2]> = subscription
+                .bindings
+                .iter()
+                .copied()
+                .filter(concerned)
+                .collect();
             if !bindings.is_empty() {
                 told.push((key, bindings));
             }
         }
         for (key, bindings) in told {
-            if self.subscriptions.get(key).is_some_and(|subscription| subscription.held.is_some()) {
-                let found: SmallVec<[Found; 2]> = bindings.into_iter().map(|binding| (binding, None)).collect();
+            if self
+                .subscriptions
+                .get(key)
+                .is_some_and(|subscription| subscription.held.is_some())
+            {
+                let found: SmallVec<[Found; 2]> = bindings
+                    .into_iter()
+                    .map(|binding| (binding, None))
+                    .collect();
                 self.hold(key, page, index, &found);
             } else {
-                self.tell_refetch(key, &bindings, pgrelay_protocol::RefetchReason::Hole, position, turn);
+                self.tell_refetch(
+                    key,
+                    &bindings,
+                    pgrelay_protocol::RefetchReason::Hole,
+                    position,
+                    turn,
+                );
             }
         }
     }

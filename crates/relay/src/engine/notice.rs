@@ -1,7 +1,9 @@
 //! What subscriptions are told about themselves.
 
 use bytes::Bytes;
-use pgrelay_protocol::{Position, RefetchReason, SystemMessage, Topic, server_frame, system::Start};
+use pgrelay_protocol::{
+    Position, RefetchReason, SystemMessage, Topic, server_frame, system::Start,
+};
 
 use super::{
     Engine, Turn,
@@ -19,18 +21,29 @@ impl Subscription {
 impl Engine {
     /// Says that the live bindings are live, and from where.
     pub(super) fn greet(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
-        let Some(subscription) = self.subscriptions.get(key) else { return };
-        let cursor = subscription.wants_cursors.then(|| self.settled(subscription)).flatten();
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
+        let cursor = subscription
+            .wants_cursors
+            .then(|| self.settled(subscription))
+            .flatten();
         let cursor = cursor.map(|position| self.encoder.seal(position));
         let recovered = subscription.resumes;
         let start = cursor.as_deref().map(|cursor| Start { cursor, recovered });
         subscription.tell(SystemMessage::Subscribed(start), turn);
-        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
         subscription.greeted = true;
         // From here on it knows its position: whatever comes next is a continuation.
         subscription.resumes = true;
-        if subscription.wants_cursors && !std::mem::replace(&mut subscription.has_checkpoints, true) {
-            self.timers.schedule(turn.now.instant + self.config.checkpoint_interval, Timer::Checkpoint(key));
+        if subscription.wants_cursors && !std::mem::replace(&mut subscription.has_checkpoints, true)
+        {
+            self.timers.schedule(
+                turn.now.instant + self.config.checkpoint_interval,
+                Timer::Checkpoint(key),
+            );
         }
     }
 
@@ -44,38 +57,59 @@ impl Engine {
         position: Position,
         turn: &mut Turn<'_>,
     ) {
-        let Some(subscription) = self.subscriptions.get(key) else { return };
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
         let wants_cursor = |key: &BindingKey| {
             let binding = self.bindings.get(*key);
-            binding.is_some_and(|binding| binding.wants_cursor && !matches!(binding.state, BindingState::Refused { .. }))
+            binding.is_some_and(|binding| {
+                binding.wants_cursor && !matches!(binding.state, BindingState::Refused { .. })
+            })
         };
         let concerned = bindings.iter().filter(|key| wants_cursor(key)).count();
         if concerned == 0 {
             return;
         }
-        let all = subscription.bindings.iter().filter(|key| wants_cursor(key)).count();
+        let all = subscription
+            .bindings
+            .iter()
+            .filter(|key| wants_cursor(key))
+            .count();
         let cursor = self.encoder.seal(position);
-        let message = |binding| SystemMessage::MustRefetch { binding, reason, cursor: &cursor };
+        let message = |binding| SystemMessage::MustRefetch {
+            binding,
+            reason,
+            cursor: &cursor,
+        };
         self.tally.refetches[reason as usize] += 1;
         if concerned == all {
             subscription.tell(message(None), turn);
             return;
         }
-        for binding in bindings.iter().filter(|key| wants_cursor(key)).filter_map(|key| self.bindings.get(*key)) {
+        for binding in bindings
+            .iter()
+            .filter(|key| wants_cursor(key))
+            .filter_map(|key| self.bindings.get(*key))
+        {
             subscription.tell(message(Some(binding.id)), turn);
         }
     }
 
     /// Says what the subscription has settled, and will again.
     pub(super) fn checkpoint(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
-        let Some(subscription) = self.subscriptions.get(key) else { return };
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
         if matches!(subscription.stage, Stage::Live | Stage::Replaying(_))
             && let Some(position) = self.settled(subscription)
         {
             let cursor = self.encoder.seal(position);
             subscription.tell(SystemMessage::Checkpoint { cursor: &cursor }, turn);
         }
-        self.timers.schedule(turn.now.instant + self.config.checkpoint_interval, Timer::Checkpoint(key));
+        self.timers.schedule(
+            turn.now.instant + self.config.checkpoint_interval,
+            Timer::Checkpoint(key),
+        );
     }
 }
 
@@ -84,23 +118,38 @@ impl Voice {
     pub(super) fn system(&self, message: SystemMessage<'_>) -> Parcel {
         let mut text = Vec::new();
         match self {
-            Self::Channel { vsn, topic, join_ref } => {
+            Self::Channel {
+                vsn,
+                topic,
+                join_ref,
+            } => {
                 server_frame::system(&mut text, *vsn, join_ref, topic, message);
                 Parcel::text_frame(&[&text])
             }
             Self::Stream => {
-                let topic = Topic::parse("realtime:events").expect("the name of streams is a topic");
+                let topic =
+                    Topic::parse("realtime:events").expect("the name of streams is a topic");
                 message.write_payload(&mut text, &topic);
                 let (kind, cursor) = match message {
-                    SystemMessage::Checkpoint { cursor } => (StreamEventKind::Checkpoint, Some(cursor)),
-                    SystemMessage::MustRefetch { cursor, .. } => (StreamEventKind::MustRefetch, Some(cursor)),
-                    SystemMessage::Subscribed(start) => (StreamEventKind::System, start.map(|start| start.cursor)),
+                    SystemMessage::Checkpoint { cursor } => {
+                        (StreamEventKind::Checkpoint, Some(cursor))
+                    }
+                    SystemMessage::MustRefetch { cursor, .. } => {
+                        (StreamEventKind::MustRefetch, Some(cursor))
+                    }
+                    SystemMessage::Subscribed(start) => {
+                        (StreamEventKind::System, start.map(|start| start.cursor))
+                    }
                     SystemMessage::BindingRefused { .. }
                     | SystemMessage::Closing(_)
                     | SystemMessage::ReplicationReady
                     | SystemMessage::Disconnect => (StreamEventKind::System, None),
                 };
-                Parcel::Event(StreamEvent { cursor: cursor.map(Into::into), kind, json: Bytes::from(text) })
+                Parcel::Event(StreamEvent {
+                    cursor: cursor.map(Into::into),
+                    kind,
+                    json: Bytes::from(text),
+                })
             }
         }
     }

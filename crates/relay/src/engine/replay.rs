@@ -10,64 +10,19 @@
 //! be that batch's: by the ring, by the log's answer for that very cursor, or by a page the scan
 //! comes past.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use pgrelay_protocol::{Position, RefetchReason};
 
 use super::{
     Engine, Turn,
-    call::Call,
-    fanout::Lane,
+    scan::{Scan, ScanKey},
     subscription::{BindingKey, Stage, Start, SubscriptionKey},
-    timer::Timer,
 };
-use crate::{
-    arena::{Arena, Key},
-    change::Page,
-    ports::{Replay, ReplayError},
-    registry::Registry,
-};
-
-/// Names a [`Scan`].
-pub type ScanKey = Key<Scan>;
+use crate::arena::Arena;
 
 /// Scans that read the log, and scans that read the ring: at most so many of each.
 const SCANS_MAX: usize = 4;
-
-/// Changes a scan may look at in one turn.
-const CHANGES_PER_TURN: usize = 256;
-
-const READ_AGAIN_AFTER: Duration = Duration::from_millis(500);
-
-/// A reader behind the live stream.
-#[derive(Debug)]
-pub struct Scan {
-    /// Everything up to here was looked at.
-    at: Position,
-    /// `at` is known to be of this stream.
-    proven: bool,
-    /// It started within the ring.
-    recent: bool,
-    pub(super) registry: Registry,
-    members: Vec<SubscriptionKey>,
-    /// Cursors that are not proven yet, with those who hold them.
-    waiting: BTreeMap<Position, Vec<SubscriptionKey>>,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    /// Nothing at hand.
-    None,
-    /// The log was asked, or will be again.
-    Asked,
-    /// Pages that follow `at`, and what they settle once looked at.
-    Pages { pages: VecDeque<Arc<Page>>, reached: Position },
-}
 
 /// All scans, and who waits for one.
 #[derive(Debug)]
@@ -76,39 +31,12 @@ pub(super) struct Replays {
     parked: BTreeMap<Position, Vec<SubscriptionKey>>,
 }
 
-/// What a scan does next.
-enum Next {
-    /// Look at a change.
-    Change(Arc<Page>, u32),
-    /// Nothing but silence up to here.
-    Silence(Position),
-    /// It has reached the live stream.
-    Caught,
-    /// Ask the log.
-    Ask,
-    /// Nothing now.
-    Wait,
-}
-
 impl Replays {
     pub(super) fn new() -> Self {
-        Self { scans: Arena::new(), parked: BTreeMap::new() }
-    }
-}
-
-impl Scan {
-    pub(super) fn at(&self) -> Position {
-        self.at
-    }
-
-    /// What is known about the batch of `cursor`, when the scan stands before it and `next` comes
-    /// right after it: `Some(true)` that it is this stream's.
-    fn proof(&self, cursor: Position, next: Position) -> Option<bool> {
-        [Some(self.at).filter(|_| self.proven), Some(next)]
-            .into_iter()
-            .flatten()
-            .find(|known| (known.epoch, known.batch) == (cursor.epoch, cursor.batch))
-            .map(|known| known.tag == cursor.tag)
+        Self {
+            scans: Arena::new(),
+            parked: BTreeMap::new(),
+        }
     }
 }
 
@@ -130,15 +58,22 @@ impl Engine {
     }
 
     /// The earliest position that a binding claims and nobody has proven.
-    fn first_claim(&self, key: SubscriptionKey) -> Option<Position> {
+    pub(super) fn first_claim(&self, key: SubscriptionKey) -> Option<Position> {
         let bindings = &self.subscriptions.get(key)?.bindings;
-        bindings.iter().filter_map(|key| self.bindings.get(*key)?.claim()).min()
+        bindings
+            .iter()
+            .filter_map(|key| self.bindings.get(*key)?.claim())
+            .min()
     }
 
     fn try_place(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) -> bool {
-        let (Some(head), Some(from)) = (self.live.at, self.stands_at(key)) else { return true };
+        let (Some(head), Some(from)) = (self.live.at, self.stands_at(key)) else {
+            return true;
+        };
         let mut claim = self.first_claim(key);
-        while let Some(position) = claim.filter(|claim| *claim <= head && self.ring.vouches_for(*claim)) {
+        while let Some(position) =
+            claim.filter(|claim| *claim <= head && self.ring.vouches_for(*claim))
+        {
             self.prove(key, position);
             claim = self.first_claim(key);
         }
@@ -148,7 +83,10 @@ impl Engine {
         }
         let claimed = claim == Some(from);
         let recent = !claimed && self.ring.covers(from);
-        let Some(scan) = self.find_scan(from, recent).or_else(|| self.open_scan(from, !claimed, recent)) else {
+        let Some(scan) = self
+            .find_scan(from, recent)
+            .or_else(|| self.open_scan(from, !claimed, recent))
+        else {
             return false;
         };
         self.join(key, scan, from, claimed, turn);
@@ -157,30 +95,45 @@ impl Engine {
 
     /// The scan to join at `from`. An old position takes a scan of its own while there is room.
     fn find_scan(&self, from: Position, recent: bool) -> Option<ScanKey> {
-        let scans = self.replays.scans.iter().filter(|(_, scan)| scan.recent == recent);
-        let best = scans.clone().filter(|(_, scan)| scan.at <= from).max_by_key(|(_, scan)| scan.at);
+        let scans = self
+            .replays
+            .scans
+            .iter()
+            .filter(|(_, scan)| scan.recent == recent);
+        let best = scans
+            .clone()
+            .filter(|(_, scan)| scan.at <= from)
+            .max_by_key(|(_, scan)| scan.at);
         let (key, scan) = best?;
         (scan.at == from || recent || scans.count() >= SCANS_MAX).then_some(key)
     }
 
     fn open_scan(&mut self, at: Position, proven: bool, recent: bool) -> Option<ScanKey> {
-        if self.replays.scans.iter().filter(|(_, scan)| scan.recent == recent).count() >= SCANS_MAX {
+        if self
+            .replays
+            .scans
+            .iter()
+            .filter(|(_, scan)| scan.recent == recent)
+            .count()
+            >= SCANS_MAX
+        {
             return None;
         }
         self.tally.replays += 1;
-        Some(self.replays.scans.insert(Scan {
-            at,
-            proven,
-            recent,
-            registry: Registry::default(),
-            members: Vec::new(),
-            waiting: BTreeMap::new(),
-            source: Source::None,
-        }))
+        Some(self.replays.scans.insert(Scan::new(at, proven, recent)))
     }
 
-    fn join(&mut self, key: SubscriptionKey, scan_key: ScanKey, from: Position, claimed: bool, turn: &mut Turn<'_>) {
-        let Some(scan) = self.replays.scans.get_mut(scan_key) else { return };
+    fn join(
+        &mut self,
+        key: SubscriptionKey,
+        scan_key: ScanKey,
+        from: Position,
+        claimed: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(scan) = self.replays.scans.get_mut(scan_key) else {
+            return;
+        };
         if claimed && !(scan.proven && scan.at == from) {
             scan.waiting.entry(from).or_default().push(key);
             if let Some(subscription) = self.subscriptions.get_mut(key) {
@@ -205,15 +158,34 @@ impl Engine {
 
     /// The claim of `position` is false, or nobody can tell any more: the bindings that made it go
     /// on where their channel does, and are told.
-    fn disprove(&mut self, key: SubscriptionKey, position: Position, reason: RefetchReason, turn: &mut Turn<'_>) {
-        let (Some(head), Some(subscription)) = (self.live.at, self.subscriptions.get(key)) else { return };
+    fn disprove(
+        &mut self,
+        key: SubscriptionKey,
+        position: Position,
+        reason: RefetchReason,
+        turn: &mut Turn<'_>,
+    ) {
+        let (Some(head), Some(subscription)) = (self.live.at, self.subscriptions.get(key)) else {
+            return;
+        };
         let claimants = self.claimants(key, position);
         let is_moving = matches!(subscription.stage, Stage::Replaying(_));
         let here = if is_moving {
             self.settled(subscription)
         } else {
-            let others = subscription.bindings.iter().filter(|key| !claimants.contains(key));
-            others.filter_map(|key| self.bindings.get(*key).filter(|it| it.is_live())?.start.position()).min()
+            let others = subscription
+                .bindings
+                .iter()
+                .filter(|key| !claimants.contains(key));
+            others
+                .filter_map(|key| {
+                    self.bindings
+                        .get(*key)
+                        .filter(|it| it.is_live())?
+                        .start
+                        .position()
+                })
+                .min()
         };
         let here = here.unwrap_or(head);
         for binding in &claimants {
@@ -228,16 +200,26 @@ impl Engine {
     }
 
     fn claimants(&self, key: SubscriptionKey, position: Position) -> Vec<BindingKey> {
-        let claims = |key: &BindingKey| self.bindings.get(*key).and_then(|binding| binding.claim()) == Some(position);
-        let all = self.subscriptions.get(key).map(|subscription| &*subscription.bindings).unwrap_or_default();
+        let claims = |key: &BindingKey| {
+            self.bindings.get(*key).and_then(|binding| binding.claim()) == Some(position)
+        };
+        let all = self
+            .subscriptions
+            .get(key)
+            .map(|subscription| &*subscription.bindings)
+            .unwrap_or_default();
         all.iter().copied().filter(claims).collect()
     }
 
     /// A subscription whose position is proven takes part in a scan.
     fn admit(&mut self, key: SubscriptionKey, scan_key: ScanKey, turn: &mut Turn<'_>) {
         let claim = self.first_claim(key);
-        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
-        let Some(scan) = self.replays.scans.get_mut(scan_key) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
+        let Some(scan) = self.replays.scans.get_mut(scan_key) else {
+            return;
+        };
         let joins = subscription.stage != Stage::Replaying(scan_key);
         subscription.stage = Stage::Replaying(scan_key);
         if joins {
@@ -255,8 +237,10 @@ impl Engine {
         }
     }
 
-    fn go_live(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
-        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+    pub(super) fn go_live(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
         subscription.stage = Stage::Live;
         let greeted = subscription.greeted;
         for binding in self.live_bindings(key) {
@@ -276,7 +260,10 @@ impl Engine {
         // Scans that ended have made room.
         while let Some(entry) = self.replays.parked.first_entry() {
             let (position, parked) = entry.remove_entry();
-            let mut left = parked.into_iter().filter(|key| self.is_parked_at(*key, position)).collect::<VecDeque<_>>();
+            let mut left = parked
+                .into_iter()
+                .filter(|key| self.is_parked_at(*key, position))
+                .collect::<VecDeque<_>>();
             while let Some(key) = left.front().copied() {
                 if !self.try_place(key, turn) {
                     break;
@@ -285,7 +272,11 @@ impl Engine {
                 more = true;
             }
             if !left.is_empty() {
-                self.replays.parked.entry(position).or_default().extend(left);
+                self.replays
+                    .parked
+                    .entry(position)
+                    .or_default()
+                    .extend(left);
                 break;
             }
         }
@@ -293,130 +284,18 @@ impl Engine {
     }
 
     fn is_parked_at(&self, key: SubscriptionKey, position: Position) -> bool {
-        self.subscriptions.get(key).is_some_and(|subscription| subscription.stage == Stage::Parked)
+        self.subscriptions
+            .get(key)
+            .is_some_and(|subscription| subscription.stage == Stage::Parked)
             && self.stands_at(key) == Some(position)
     }
 
-    fn step_scan(&mut self, key: ScanKey, turn: &mut Turn<'_>) -> bool {
-        if self.replays.scans.get(key).is_some_and(|scan| scan.registry.is_empty()) {
-            self.drop_unused_scan(key);
-        }
-        for _ in 0..CHANGES_PER_TURN {
-            match self.next_of_scan(key) {
-                Next::Change(page, index) => {
-                    let position = page.position(&page.changes[index as usize]);
-                    self.settle_claims(key, position, turn);
-                    if !self.fan_out(Lane::Scan(key), &page, index, turn) {
-                        return true;
-                    }
-                    self.move_scan(key, position);
-                }
-                Next::Silence(position) => {
-                    self.settle_claims(key, position, turn);
-                    self.move_scan(key, position);
-                }
-                Next::Caught => return self.finish_scan(key, turn),
-                Next::Ask => {
-                    self.ask_log(key);
-                    return false;
-                }
-                Next::Wait => return false,
-            }
-        }
-        true
-    }
-
-    fn move_scan(&mut self, key: ScanKey, position: Position) {
-        if let Some(scan) = self.replays.scans.get_mut(key) {
-            scan.at = position;
-            scan.proven = true;
-        }
-    }
-
-    fn next_of_scan(&mut self, key: ScanKey) -> Next {
-        let (Some(scan), Some(head)) = (self.replays.scans.get_mut(key), self.live.at) else { return Next::Wait };
-        if self.evaluations.held >= super::hold::HELD_MAX {
-            return Next::Wait;
-        }
-        if let Source::Pages { pages, reached } = &mut scan.source {
-            let Some(page) = pages.front() else {
-                let reached = (*reached).min(head);
-                scan.source = Source::None;
-                return Next::Silence(reached.max(scan.at));
-            };
-            let index = page.changes.partition_point(|change| page.position(change) <= scan.at);
-            match page.changes.get(index) {
-                Some(change) if page.position(change) <= head => {
-                    let index = u32::try_from(index).expect("a page has less than 2^32 changes");
-                    return Next::Change(Arc::clone(page), index);
-                }
-                Some(_) => {
-                    // The log is ahead of the live stream; what follows comes that way.
-                    scan.source = Source::None;
-                    return if scan.at < head { Next::Silence(head) } else { Next::Caught };
-                }
-                None => {
-                    let end = page.end.min(head);
-                    pages.pop_front();
-                    return Next::Silence(end.max(scan.at));
-                }
-            }
-        }
-        match scan.source {
-            Source::Asked => Next::Wait,
-            Source::None | Source::Pages { .. } if !scan.proven => Next::Ask,
-            Source::None | Source::Pages { .. } if scan.at >= head => {
-                if scan.at == head { Next::Caught } else { Next::Wait }
-            }
-            Source::None | Source::Pages { .. } if !self.ring.covers(scan.at) => Next::Ask,
-            Source::None | Source::Pages { .. } => match self.ring.page_after(scan.at) {
-                Some(page) => {
-                    scan.source = Source::Pages { pages: VecDeque::from([Arc::clone(page)]), reached: page.end };
-                    Next::Silence(scan.at)
-                }
-                None => Next::Silence(head),
-            },
-        }
-    }
-
-    fn ask_log(&mut self, key: ScanKey) {
-        let Some(scan) = self.replays.scans.get_mut(key) else { return };
-        scan.source = Source::Asked;
-        self.calls.push_back(Call::Read { key, after: scan.at, bytes_max: self.config.replay_bytes_max });
-    }
-
-    pub(super) fn read_again(&mut self, key: ScanKey) {
-        if self.replays.scans.get(key).is_some_and(|scan| matches!(scan.source, Source::Asked)) {
-            self.ask_log(key);
-        }
-    }
-
-    pub(super) fn has_read(&mut self, key: ScanKey, outcome: Result<Replay, ReplayError>, turn: &mut Turn<'_>) {
-        let Some(scan) = self.replays.scans.get_mut(key) else { return };
-        match outcome {
-            Ok(Replay { pages, reached }) => {
-                let is_stuck = scan.proven && pages.is_empty() && reached <= scan.at;
-                scan.proven = true;
-                if is_stuck {
-                    self.timers.schedule(turn.now.instant + READ_AGAIN_AFTER, Timer::ReadAgain(key));
-                } else {
-                    scan.source = Source::Pages { pages: pages.into(), reached };
-                }
-                let at = scan.at;
-                self.settle_claims(key, at, turn);
-            }
-            Err(ReplayError::Unavailable(reason)) => {
-                tracing::debug!(%reason, "log cannot be read now");
-                self.timers.schedule(turn.now.instant + READ_AGAIN_AFTER, Timer::ReadAgain(key));
-            }
-            Err(ReplayError::Refetch(reason)) => self.abandon_scan(key, reason, turn),
-        }
-    }
-
     /// Decides the claims a scan comes past when it moves on to `next`.
-    fn settle_claims(&mut self, key: ScanKey, next: Position, turn: &mut Turn<'_>) {
+    pub(super) fn settle_claims(&mut self, key: ScanKey, next: Position, turn: &mut Turn<'_>) {
         while let Some(scan) = self.replays.scans.get_mut(key) {
-            let Some(entry) = scan.waiting.first_entry() else { return };
+            let Some(entry) = scan.waiting.first_entry() else {
+                return;
+            };
             // A claim of exactly `next` is decided with it, before anything after it is delivered.
             if *entry.key() > next {
                 return;
@@ -424,8 +303,12 @@ impl Engine {
             let (claim, holders) = entry.remove_entry();
             let proof = scan.proof(claim, next);
             for holder in holders {
-                let stage = self.subscriptions.get(holder).map(|subscription| subscription.stage);
-                let is_here = stage == Some(Stage::Waiting(key)) || stage == Some(Stage::Replaying(key));
+                let stage = self
+                    .subscriptions
+                    .get(holder)
+                    .map(|subscription| subscription.stage);
+                let is_here =
+                    stage == Some(Stage::Waiting(key)) || stage == Some(Stage::Replaying(key));
                 if !is_here || self.first_claim(holder) != Some(claim) {
                     continue;
                 }
@@ -447,7 +330,11 @@ impl Engine {
 
     /// After a false claim: members stay, those who only waited find another place.
     fn go_on(&mut self, holder: SubscriptionKey, key: ScanKey, turn: &mut Turn<'_>) {
-        match self.subscriptions.get(holder).map(|subscription| subscription.stage) {
+        match self
+            .subscriptions
+            .get(holder)
+            .map(|subscription| subscription.stage)
+        {
             Some(Stage::Replaying(_)) => self.admit(holder, key, turn),
             Some(_) => self.place(holder, turn),
             None => {}
@@ -466,14 +353,26 @@ impl Engine {
     }
 
     /// The log cannot give what a scan needs.
-    fn abandon_scan(&mut self, key: ScanKey, reason: RefetchReason, turn: &mut Turn<'_>) {
-        let (Some(scan), Some(head)) = (self.replays.scans.remove(key), self.live.at) else { return };
+    pub(super) fn abandon_scan(
+        &mut self,
+        key: ScanKey,
+        reason: RefetchReason,
+        turn: &mut Turn<'_>,
+    ) {
+        let (Some(scan), Some(head)) = (self.replays.scans.remove(key), self.live.at) else {
+            return;
+        };
         for member in scan.members {
-            let Some(subscription) = self.subscriptions.get(member) else { continue };
+            let Some(subscription) = self.subscriptions.get(member) else {
+                continue;
+            };
             if subscription.stage != Stage::Replaying(key) {
                 continue;
             }
-            if subscription.settled.is_some_and(|settled| settled > scan.at) {
+            if subscription
+                .settled
+                .is_some_and(|settled| settled > scan.at)
+            {
                 // It joined a scan from further back than it needs.
                 self.detach(member);
                 self.place(member, turn);
@@ -483,7 +382,11 @@ impl Engine {
         }
         for (claim, holders) in scan.waiting {
             for holder in holders {
-                if self.subscriptions.get(holder).is_none_or(|subscription| subscription.stage != Stage::Waiting(key)) {
+                if self
+                    .subscriptions
+                    .get(holder)
+                    .is_none_or(|subscription| subscription.stage != Stage::Waiting(key))
+                {
                     continue;
                 }
                 if claim == scan.at {
@@ -495,53 +398,38 @@ impl Engine {
     }
 
     /// Lets a subscription go on at `head` whatever it missed, and tells it so.
-    pub(super) fn restart_at(&mut self, key: SubscriptionKey, reason: RefetchReason, head: Position, turn: &mut Turn<'_>) {
+    pub(super) fn restart_at(
+        &mut self,
+        key: SubscriptionKey,
+        reason: RefetchReason,
+        head: Position,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
+        let (stage, bindings) = (subscription.stage, subscription.bindings.clone());
         self.detach(key);
-        let live = self.live_bindings(key);
-        for key in &live {
-            if let Some(binding) = self.bindings.get_mut(*key) {
+        for binding in &bindings {
+            if let Some(binding) = self.bindings.get_mut(*binding)
+                && binding.start.position().is_some()
+            {
                 binding.start = Start::At(head);
             }
         }
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             subscription.settled = Some(head);
+            subscription.stage = stage;
         }
-        self.break_off(key, &live, reason, head, turn);
-        self.place(key, turn);
-    }
-
-    /// A scan has reached the live stream: its members go over.
-    fn finish_scan(&mut self, key: ScanKey, turn: &mut Turn<'_>) -> bool {
-        let Some(scan) = self.replays.scans.get_mut(key) else { return false };
-        for member in std::mem::take(&mut scan.members) {
-            let stage = self.subscriptions.get(member).map(|subscription| subscription.stage);
-            if stage != Some(Stage::Replaying(key)) {
-                continue;
-            }
-            if self.first_claim(member).is_some() {
-                // It claims a position that the live stream has not reached.
-                if let Some(scan) = self.replays.scans.get_mut(key) {
-                    scan.members.push(member);
-                }
-                continue;
-            }
-            for binding in self.live_bindings(member) {
-                self.unregister(binding);
-            }
-            self.go_live(member, turn);
-        }
-        self.drop_unused_scan(key);
-        false
-    }
-
-    /// Removes a scan that nobody needs any more.
-    fn drop_unused_scan(&mut self, key: ScanKey) {
-        let Some(scan) = self.replays.scans.get(key) else { return };
-        let stage_is = |key: &SubscriptionKey, stage| self.subscriptions.get(*key).is_some_and(|subscription| subscription.stage == stage);
-        let is_used = scan.members.iter().any(|member| stage_is(member, Stage::Replaying(key)))
-            || scan.waiting.values().flatten().any(|holder| stage_is(holder, Stage::Waiting(key)));
-        if !is_used {
-            self.replays.scans.remove(key);
+        self.break_off(key, &bindings, reason, head, turn);
+        match stage {
+            // It begins, at the head, when its bindings are resolved.
+            Stage::Resolving | Stage::Idle | Stage::Early => {}
+            Stage::Parked
+            | Stage::Waiting(_)
+            | Stage::Replaying(_)
+            | Stage::Paused
+            | Stage::Live => self.place(key, turn),
         }
     }
 

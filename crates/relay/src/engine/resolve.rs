@@ -55,14 +55,30 @@ impl Engine {
 
     /// Asks whether a binding may be live.
     pub(super) fn ask_binding(&mut self, key: BindingKey) {
-        let Some(binding) = self.bindings.get_mut(key) else { return };
-        let Some(subscription) = self.subscriptions.get(binding.subscription) else { return };
+        let Some(binding) = self.bindings.get_mut(key) else {
+            return;
+        };
+        let Some(subscription) = self.subscriptions.get(binding.subscription) else {
+            return;
+        };
         binding.asked += 1;
         let (spec, claims) = (&binding.spec, &subscription.claims);
-        let asked = self.resolutions.asked.entry(name(spec, claims)).or_insert_with(|| {
-            self.calls.push_back(Call::Resolve { spec: Arc::clone(spec), claims: Arc::clone(claims) });
-            Asked { spec: Arc::clone(spec), claims: Arc::clone(claims), waiting: Vec::new(), stale: false }
-        });
+        let asked = self
+            .resolutions
+            .asked
+            .entry(name(spec, claims))
+            .or_insert_with(|| {
+                self.calls.push_back(Call::Resolve {
+                    spec: Arc::clone(spec),
+                    claims: Arc::clone(claims),
+                });
+                Asked {
+                    spec: Arc::clone(spec),
+                    claims: Arc::clone(claims),
+                    waiting: Vec::new(),
+                    stale: false,
+                }
+            });
         asked.waiting.push((key, binding.asked));
     }
 
@@ -73,14 +89,21 @@ impl Engine {
         outcome: &Result<ResolvedBinding, BindingError>,
         turn: &mut Turn<'_>,
     ) {
-        let Some(mut asked) = self.resolutions.asked.remove(&name(spec, claims)) else { return };
+        let Some(mut asked) = self.resolutions.asked.remove(&name(spec, claims)) else {
+            return;
+        };
         if outcome.is_err() && std::mem::take(&mut asked.stale) {
-            self.calls.push_back(Call::Resolve { spec: Arc::clone(&asked.spec), claims: Arc::clone(&asked.claims) });
+            self.calls.push_back(Call::Resolve {
+                spec: Arc::clone(&asked.spec),
+                claims: Arc::clone(&asked.claims),
+            });
             self.resolutions.asked.insert(name(spec, claims), asked);
             return;
         }
         for (key, question) in asked.waiting {
-            let Some(binding) = self.bindings.get(key) else { continue };
+            let Some(binding) = self.bindings.get(key) else {
+                continue;
+            };
             if binding.asked != question {
                 continue;
             }
@@ -93,12 +116,16 @@ impl Engine {
 
     fn accept(&mut self, key: BindingKey, resolved: &ResolvedBinding, turn: &mut Turn<'_>) {
         let tests = self.shared.tests.share(Arc::clone(&resolved.tests));
-        let Some(binding) = self.bindings.get(key) else { return };
+        let Some(binding) = self.bindings.get(key) else {
+            return;
+        };
         let (owner, before) = (binding.subscription, binding.state);
         if before == BindingState::Live {
             self.unregister(key);
         }
-        let Some(binding) = self.bindings.get_mut(key) else { return };
+        let Some(binding) = self.bindings.get_mut(key) else {
+            return;
+        };
         binding.resolve(resolved, tests);
         match before {
             BindingState::Asking => self.answered(owner, turn),
@@ -108,21 +135,31 @@ impl Engine {
     }
 
     fn refuse(&mut self, key: BindingKey, error: &BindingError, turn: &mut Turn<'_>) {
-        let Some(binding) = self.bindings.get(key) else { return };
+        let Some(binding) = self.bindings.get(key) else {
+            return;
+        };
         let (owner, before, id) = (binding.subscription, binding.state, binding.id);
-        let Some(subscription) = self.subscriptions.get(owner) else { return };
-        let now = BindingState::Refused { retryable: error.retryable };
+        let Some(subscription) = self.subscriptions.get(owner) else {
+            return;
+        };
+        let now = BindingState::Refused {
+            retryable: error.retryable,
+        };
         // What has a position keeps it until the question is answered; what is live stays so.
         let has_to_wait = error.retryable
             && match before {
-                BindingState::Asking => subscription.wants_cursors || subscription.settled.is_some(),
+                BindingState::Asking => {
+                    subscription.wants_cursors || subscription.settled.is_some()
+                }
                 BindingState::Live => true,
                 BindingState::Refused { .. } => false,
             };
         if before == BindingState::Live && !has_to_wait {
             self.unregister(key);
         }
-        let Some(binding) = self.bindings.get_mut(key) else { return };
+        let Some(binding) = self.bindings.get_mut(key) else {
+            return;
+        };
         let is_news = before != now && !(has_to_wait && (binding.retries > 0 || binding.is_live()));
         if !has_to_wait {
             binding.state = now;
@@ -130,10 +167,17 @@ impl Engine {
         if error.retryable {
             let delay = RETRY_AFTER * (1 << binding.retries.min(RETRY_DOUBLINGS_MAX));
             binding.retries = binding.retries.saturating_add(1);
-            self.timers.schedule(turn.now.instant + delay, Timer::ResolveAgain(key));
+            self.timers
+                .schedule(turn.now.instant + delay, Timer::ResolveAgain(key));
         }
         if is_news && let Some(subscription) = self.subscriptions.get(owner) {
-            subscription.tell(SystemMessage::BindingRefused { binding: id, message: &error.message }, turn);
+            subscription.tell(
+                SystemMessage::BindingRefused {
+                    binding: id,
+                    message: &error.message,
+                },
+                turn,
+            );
         }
         if before == BindingState::Asking && !has_to_wait {
             self.answered(owner, turn);
@@ -142,7 +186,9 @@ impl Engine {
 
     /// One question of a subscription has its answer.
     fn answered(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
-        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
         subscription.asking -= 1;
         if subscription.asking == 0 {
             self.begin(key, turn);
@@ -152,7 +198,9 @@ impl Engine {
     /// All bindings have their answers: the live ones start.
     pub(super) fn begin(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
         let live = self.live_bindings(key);
-        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
         subscription.stage = Stage::Idle;
         if live.is_empty() {
             return;
@@ -164,11 +212,18 @@ impl Engine {
         let settled = subscription.settled;
         let is_late = |start| matches!((start, settled), (Start::Claimed(position), Some(settled)) if position < settled);
         // What cannot be honoured goes on where its channel does, so that one cursor is enough.
-        let starts = live.iter().filter_map(|key| self.bindings.get(*key)).map(|binding| binding.start);
-        let here = settled.or(starts.filter_map(Start::position).min()).unwrap_or(head);
+        let starts = live
+            .iter()
+            .filter_map(|key| self.bindings.get(*key))
+            .map(|binding| binding.start);
+        let here = settled
+            .or(starts.filter_map(Start::position).min())
+            .unwrap_or(head);
         let (mut forged, mut late) = (Vec::new(), Vec::new());
         for key in &live {
-            let Some(binding) = self.bindings.get_mut(*key) else { continue };
+            let Some(binding) = self.bindings.get_mut(*key) else {
+                continue;
+            };
             match binding.start {
                 // The others of its channel went on without it; going back would break their order.
                 start if is_late(start) => late.push(*key),
@@ -189,15 +244,25 @@ impl Engine {
     }
 
     pub(super) fn live_bindings(&self, key: SubscriptionKey) -> Vec<BindingKey> {
-        let all = self.subscriptions.get(key).map(|subscription| &*subscription.bindings).unwrap_or_default();
-        all.iter().copied().filter(|key| self.bindings.get(*key).is_some_and(Binding::is_live)).collect()
+        let all = self
+            .subscriptions
+            .get(key)
+            .map(|subscription| &*subscription.bindings)
+            .unwrap_or_default();
+        all.iter()
+            .copied()
+            .filter(|key| self.bindings.get(*key).is_some_and(Binding::is_live))
+            .collect()
     }
 
     /// Sets where a subscription stands that has nothing delivered yet: the earliest start of its
     /// bindings.
     pub(super) fn find_settled(&mut self, key: SubscriptionKey) {
         let live = self.live_bindings(key);
-        let earliest = live.iter().filter_map(|key| self.bindings.get(*key)?.start.position()).min();
+        let earliest = live
+            .iter()
+            .filter_map(|key| self.bindings.get(*key)?.start.position())
+            .min();
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             subscription.settled = earliest;
         }
@@ -205,7 +270,9 @@ impl Engine {
 
     /// A binding that was refused may be live now.
     fn revive(&mut self, key: BindingKey, owner: SubscriptionKey, turn: &mut Turn<'_>) {
-        let Some(subscription) = self.subscriptions.get(owner) else { return };
+        let Some(subscription) = self.subscriptions.get(owner) else {
+            return;
+        };
         let stage = subscription.stage;
         let here = self.settled(subscription).or(self.live.at);
         if let (Some(here), Some(binding)) = (here, self.bindings.get_mut(key)) {
@@ -221,7 +288,8 @@ impl Engine {
                 self.register(key);
                 self.greet(owner, turn);
             }
-            Stage::Resolving | Stage::Early | Stage::Parked | Stage::Waiting(_) | Stage::Paused => {}
+            Stage::Resolving | Stage::Early | Stage::Parked | Stage::Waiting(_) | Stage::Paused => {
+            }
         }
     }
 
@@ -247,7 +315,9 @@ impl Engine {
     pub(super) fn reclaim(&mut self, key: SubscriptionKey, claims: Arc<Claims>) {
         self.detach(key);
         let claims = self.shared.claims.share(claims);
-        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
         subscription.claims = claims;
         subscription.stage = Stage::Resolving;
         subscription.greeted = false;
@@ -268,7 +338,9 @@ impl Engine {
             asked.stale = true;
         }
         for key in self.bindings.keys() {
-            let Some(binding) = self.bindings.get(key) else { continue };
+            let Some(binding) = self.bindings.get(key) else {
+                continue;
+            };
             let may_differ = match binding.state {
                 BindingState::Asking => false,
                 BindingState::Live => binding.is_wildcard(),

@@ -3,7 +3,7 @@
 use super::{
     ClientKey, Engine, Turn,
     hold::EvaluationKey,
-    replay::ScanKey,
+    scan::ScanKey,
     subscription::{BindingKey, SubscriptionKey},
 };
 use crate::{outlet::Parcel, session::Incarnation};
@@ -32,7 +32,9 @@ impl Engine {
     pub fn tick(&mut self, turn: &mut Turn<'_>) {
         while let Some(timer) = self.timers.pop(turn.now.instant) {
             match timer {
-                Timer::Say(client, parcels) => parcels.iter().for_each(|parcel| turn.outlets.send(client, parcel)),
+                Timer::Say(client, parcels) => parcels
+                    .iter()
+                    .for_each(|parcel| turn.outlets.send(client, parcel)),
                 Timer::Expire(client, incarnation) => self.expire(client, incarnation, turn),
                 Timer::ResolveAgain(binding) => self.ask_binding_again(binding),
                 Timer::Checkpoint(subscription) => self.checkpoint(subscription, turn),

@@ -2,7 +2,7 @@
 
 use std::{hash::Hash, sync::Arc};
 
-use foldhash::fast::RandomState;
+use foldhash::fast::{FixedState, RandomState};
 use hashbrown::HashMap;
 
 use super::{BindingIndex, Hits, ListId, lists::Lists, members::Members};
@@ -12,7 +12,11 @@ use crate::{
     matcher::{self, Verdict},
 };
 
+/// By what clients chose.
 type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// By our own numbers, so that equal histories are walked in equal order.
+type Listed = HashMap<ListId, Members, FixedState>;
 
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
@@ -21,7 +25,7 @@ pub(super) struct Listeners {
     /// With `column = value` among their filters.
     columns: Vec<ValueIndex>,
     /// With other filters only.
-    lists: Map<ListId, Members>,
+    lists: Listed,
 }
 
 /// Bindings by the value of one column. Keys are as small as their type allows.
@@ -39,13 +43,17 @@ pub(super) struct Slot {
     /// The value is all they ask for.
     exact: Members,
     /// More filters have to hold.
-    more: Option<Box<Map<ListId, Members>>>,
+    more: Option<Box<Listed>>,
 }
 
 /// How a list of filters is found.
 enum Access<'a> {
     All,
-    Values { column: &'a str, values: &'a [Scalar], exact: bool },
+    Values {
+        column: &'a str,
+        values: &'a [Scalar],
+        exact: bool,
+    },
     List,
 }
 
@@ -55,13 +63,19 @@ impl<'a> Access<'a> {
             return Self::All;
         }
         let indexable = tests.iter().filter_map(|test| match &test.test {
-            Test::OneOf(values) if !test.negate && !values.is_empty() && values.iter().all(has_index) => {
+            Test::OneOf(values)
+                if !test.negate && !values.is_empty() && values.iter().all(has_index) =>
+            {
                 Some((&*test.column, &**values))
             }
             _ => None,
         });
         match indexable.min_by_key(|(_, values)| values.len()) {
-            Some((column, values)) => Self::Values { column, values, exact: tests.len() == 1 },
+            Some((column, values)) => Self::Values {
+                column,
+                values,
+                exact: tests.len() == 1,
+            },
             None => Self::List,
         }
     }
@@ -76,11 +90,20 @@ fn has_index(value: &Scalar) -> bool {
 }
 
 impl Listeners {
-    pub(super) fn insert(&mut self, binding: BindingIndex, tests: &Arc<[FilterTest]>, lists: &mut Lists) {
+    pub(super) fn insert(
+        &mut self,
+        binding: BindingIndex,
+        tests: &Arc<[FilterTest]>,
+        lists: &mut Lists,
+    ) {
         match Access::to(tests) {
             Access::All => self.all.insert(binding),
             Access::List => insert_listed(&mut self.lists, binding, tests, lists),
-            Access::Values { column, values, exact } => {
+            Access::Values {
+                column,
+                values,
+                exact,
+            } => {
                 let index = self.column(column);
                 for value in values {
                     let slot = index.slot(value);
@@ -94,14 +117,29 @@ impl Listeners {
         }
     }
 
-    pub(super) fn remove(&mut self, binding: BindingIndex, tests: &Arc<[FilterTest]>, lists: &mut Lists) {
+    pub(super) fn remove(
+        &mut self,
+        binding: BindingIndex,
+        tests: &Arc<[FilterTest]>,
+        lists: &mut Lists,
+    ) {
         match Access::to(tests) {
             Access::All => {
                 self.all.remove(binding);
             }
             Access::List => remove_listed(&mut self.lists, binding, tests, lists),
-            Access::Values { column, values, exact } => {
-                let Some(place) = self.columns.iter().position(|index| &*index.column == column) else { return };
+            Access::Values {
+                column,
+                values,
+                exact,
+            } => {
+                let Some(place) = self
+                    .columns
+                    .iter()
+                    .position(|index| &*index.column == column)
+                else {
+                    return;
+                };
                 let index = &mut self.columns[place];
                 for value in values {
                     index.update(value, |slot| {
@@ -123,10 +161,14 @@ impl Listeners {
     }
 
     fn column(&mut self, column: &str) -> &mut ValueIndex {
-        let place = self.columns.iter().position(|index| &*index.column == column).unwrap_or_else(|| {
-            self.columns.push(ValueIndex::new(column));
-            self.columns.len() - 1
-        });
+        let place = self
+            .columns
+            .iter()
+            .position(|index| &*index.column == column)
+            .unwrap_or_else(|| {
+                self.columns.push(ValueIndex::new(column));
+                self.columns.len() - 1
+            });
         &mut self.columns[place]
     }
 
@@ -134,7 +176,9 @@ impl Listeners {
         hits.sure.extend(self.all.iter());
         judge_listed(&self.lists, change, lists, hits);
         for index in &self.columns {
-            let Some(value) = change.filter_value(&index.column) else { continue };
+            let Some(value) = change.filter_value(&index.column) else {
+                continue;
+            };
             for slot in index.slots(value) {
                 hits.sure.extend(slot.exact.iter());
                 if let Some(more) = &slot.more {
@@ -151,7 +195,12 @@ impl Listeners {
         let start = out.len();
         for slot in self.columns.iter().flat_map(ValueIndex::all_slots) {
             out.extend(slot.exact.iter());
-            out.extend(slot.more.iter().flat_map(|more| more.values()).flat_map(Members::iter));
+            out.extend(
+                slot.more
+                    .iter()
+                    .flat_map(|more| more.values())
+                    .flat_map(Members::iter),
+            );
         }
         // A binding with several values is in several slots.
         let mut indexed = out.split_off(start);
@@ -166,7 +215,7 @@ impl Listeners {
 }
 
 fn insert_listed(
-    listed: &mut Map<ListId, Members>,
+    listed: &mut Listed,
     binding: BindingIndex,
     tests: &Arc<[FilterTest]>,
     lists: &mut Lists,
@@ -181,13 +230,15 @@ fn insert_listed(
 }
 
 fn remove_listed(
-    listed: &mut Map<ListId, Members>,
+    listed: &mut Listed,
     binding: BindingIndex,
     tests: &Arc<[FilterTest]>,
     lists: &mut Lists,
 ) {
     let Some(id) = lists.find(tests) else { return };
-    let Some(members) = listed.get_mut(&id) else { return };
+    let Some(members) = listed.get_mut(&id) else {
+        return;
+    };
     if members.remove(binding) {
         if members.is_empty() {
             listed.remove(&id);
@@ -196,19 +247,26 @@ fn remove_listed(
     }
 }
 
-fn judge_listed(listed: &Map<ListId, Members>, change: &Change, lists: &mut Lists, hits: &mut Hits) {
+fn judge_listed(listed: &Listed, change: &Change, lists: &mut Lists, hits: &mut Hits) {
     for (&id, members) in listed {
         match lists.judge(id, change) {
             Verdict::Miss => {}
             Verdict::Hit => hits.sure.extend(members.iter()),
-            Verdict::Undecided => hits.undecided.extend(members.iter().map(|binding| (binding, id))),
+            Verdict::Undecided => hits
+                .undecided
+                .extend(members.iter().map(|binding| (binding, id))),
         }
     }
 }
 
 impl ValueIndex {
     fn new(column: &str) -> Self {
-        Self { column: column.into(), uuids: Map::default(), integers: Map::default(), texts: Map::default() }
+        Self {
+            column: column.into(),
+            uuids: Map::default(),
+            integers: Map::default(),
+            texts: Map::default(),
+        }
     }
 
     fn slot(&mut self, value: &Scalar) -> &mut Slot {
@@ -240,9 +298,15 @@ impl ValueIndex {
     /// What listens to the value with this JSON text: at most one slot of each kind.
     fn slots(&self, json: &str) -> impl Iterator<Item = &Slot> {
         // Parsed only for kinds that somebody filters by.
-        let uuid = (!self.uuids.is_empty()).then(|| matcher::uuid(json)).flatten();
-        let integer = (!self.integers.is_empty()).then(|| matcher::integer(json)).flatten();
-        let text = (!self.texts.is_empty()).then(|| matcher::string(json)).flatten();
+        let uuid = (!self.uuids.is_empty())
+            .then(|| matcher::uuid(json))
+            .flatten();
+        let integer = (!self.integers.is_empty())
+            .then(|| matcher::integer(json))
+            .flatten();
+        let text = (!self.texts.is_empty())
+            .then(|| matcher::string(json))
+            .flatten();
         let uuid = uuid.and_then(|bytes| self.uuids.get(&bytes));
         let integer = integer.and_then(|number| self.integers.get(&number));
         let text = text.and_then(|text| self.texts.get(&*text));
@@ -250,7 +314,10 @@ impl ValueIndex {
     }
 
     fn all_slots(&self) -> impl Iterator<Item = &Slot> {
-        self.uuids.values().chain(self.integers.values()).chain(self.texts.values())
+        self.uuids
+            .values()
+            .chain(self.integers.values())
+            .chain(self.texts.values())
     }
 
     fn is_empty(&self) -> bool {

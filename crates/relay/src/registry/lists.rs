@@ -39,7 +39,12 @@ impl Lists {
             self.entries[id.0 as usize].users += 1;
             return id;
         }
-        let entry = Entry { tests: Arc::clone(tests), users: 1, judged: 0, verdict: Verdict::Miss };
+        let entry = Entry {
+            tests: Arc::clone(tests),
+            users: 1,
+            judged: 0,
+            verdict: Verdict::Miss,
+        };
         let id = if let Some(id) = self.free.pop() {
             self.entries[id.0 as usize] = entry;
             id

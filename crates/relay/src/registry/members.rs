@@ -10,6 +10,10 @@ pub(super) enum Members {
     #[default]
     None,
     One(BindingIndex),
+    #[expect(
+        clippy::box_collection,
+        reason = "16 bytes instead of 24 for every single listener"
+    )]
     Many(Box<BTreeSet<BindingIndex>>),
 }
 

@@ -11,7 +11,11 @@ use crate::{
 };
 
 fn test(column: &str, negate: bool, test: Test) -> FilterTest {
-    FilterTest { column: column.into(), negate, test }
+    FilterTest {
+        column: column.into(),
+        negate,
+        test,
+    }
 }
 
 fn arb_scalar() -> impl Strategy<Value = Scalar> {
@@ -32,12 +36,19 @@ fn arb_test() -> impl Strategy<Value = FilterTest> {
         1 => (0..3_i64).prop_map(|bound| Test::Order(Ordering::Lt, bound)),
         1 => Just(Test::Database { op: FilterOp::Like, value: "x%".into() }),
     ];
-    (prop::sample::select(vec!["id", "a", "b", "gone"]), prop::bool::weighted(0.2), what)
+    (
+        prop::sample::select(vec!["id", "a", "b", "gone"]),
+        prop::bool::weighted(0.2),
+        what,
+    )
         .prop_map(|(column, negate, what)| test(column, negate, what))
 }
 
 fn arb_pattern(names: &'static [&'static str]) -> impl Strategy<Value = NamePattern> {
-    prop_oneof![Just(NamePattern::Any), prop::sample::select(names).prop_map(|name| NamePattern::Exact(name.into()))]
+    prop_oneof![
+        Just(NamePattern::Any),
+        prop::sample::select(names).prop_map(|name| NamePattern::Exact(name.into()))
+    ]
 }
 
 /// An [`Interest`] with its own parts.
@@ -54,7 +65,11 @@ impl Wish {
             Ok(oid) => Scope::Table(*oid),
             Err((schema, table)) => Scope::Names { schema, table },
         };
-        Interest { scope, event: self.event, tests: &self.tests }
+        Interest {
+            scope,
+            event: self.event,
+            tests: &self.tests,
+        }
     }
 }
 
@@ -63,9 +78,18 @@ fn arb_wish() -> impl Strategy<Value = Wish> {
         3 => (1..4_u32).prop_map(Ok),
         1 => (arb_pattern(&["public", "other"]), arb_pattern(&["t1", "t2"])).prop_map(Err),
     ];
-    let event = prop::sample::select(vec![EventKind::All, EventKind::Insert, EventKind::Update, EventKind::Delete]);
+    let event = prop::sample::select(vec![
+        EventKind::All,
+        EventKind::Insert,
+        EventKind::Update,
+        EventKind::Delete,
+    ]);
     let tests = prop::collection::vec(arb_test(), 0..3);
-    (tables, event, tests).prop_map(|(tables, event, tests)| Wish { tables, event, tests: tests.into() })
+    (tables, event, tests).prop_map(|(tables, event, tests)| Wish {
+        tables,
+        event,
+        tests: tests.into(),
+    })
 }
 
 fn arb_image() -> impl Strategy<Value = String> {
@@ -76,14 +100,19 @@ fn arb_image() -> impl Strategy<Value = String> {
         (0..3_u8).prop_map(|letter| format!("\"{letter}\"")),
         (0..3_u8).prop_map(|byte| format!("\"{}\"", uuid::Uuid::from_bytes([byte; 16]))),
     ];
-    (0..3_i64, value.clone(), value).prop_map(|(id, a, b)| format!(r#"{{"id":{id},"a":{a},"b":{b}}}"#))
+    (0..3_i64, value.clone(), value)
+        .prop_map(|(id, a, b)| format!(r#"{{"id":{id},"a":{a},"b":{b}}}"#))
 }
 
 /// Table 3 has no primary key, table 2 its full row as identity.
 fn arb_change() -> impl Strategy<Value = Change> {
     let operation = prop::sample::select(vec!["I", "U", "D", "H"]);
     (1..4_u32, operation, arb_image(), arb_image()).prop_map(|(oid, operation, new, old)| {
-        let columns = ["id:int8:pk a:text b:text", "full id:int8:pk a:text b:text", "full id:int8 a:text b:text"];
+        let columns = [
+            "id:int8:pk a:text b:text",
+            "full id:int8:pk a:text b:text",
+            "full id:int8 a:text b:text",
+        ];
         let relation = table(oid, &format!("t{oid}"), columns[oid as usize - 1]).into();
         let images = match operation {
             "U" => format!("{new} {old}"),
@@ -95,7 +124,10 @@ fn arb_change() -> impl Strategy<Value = Change> {
 }
 
 /// What the registry promises, said without an index.
-fn naive(bindings: &BTreeMap<BindingIndex, Wish>, change: &Change) -> BTreeMap<BindingIndex, Verdict> {
+fn naive(
+    bindings: &BTreeMap<BindingIndex, Wish>,
+    change: &Change,
+) -> BTreeMap<BindingIndex, Verdict> {
     let listens = |event| match event {
         EventKind::All => change.operation != Operation::Hole,
         EventKind::Insert => change.operation == Operation::Insert,
@@ -106,7 +138,11 @@ fn naive(bindings: &BTreeMap<BindingIndex, Wish>, change: &Change) -> BTreeMap<B
         .iter()
         .filter(|(_, wish)| wish.interest().scope.covers(&change.relation) && listens(wish.event))
         .map(|(binding, wish)| {
-            let verdict = if change.is_unidentified() { Verdict::Hit } else { judge(&wish.tests, change) };
+            let verdict = if change.is_unidentified() {
+                Verdict::Hit
+            } else {
+                judge(&wish.tests, change)
+            };
             (*binding, verdict)
         })
         .filter(|(_, verdict)| *verdict != Verdict::Miss)
@@ -114,14 +150,21 @@ fn naive(bindings: &BTreeMap<BindingIndex, Wish>, change: &Change) -> BTreeMap<B
 }
 
 /// The same, out of the registry; a binding found twice fails.
-fn found(registry: &mut Registry, bindings: &BTreeMap<BindingIndex, Wish>, change: &Change) -> BTreeMap<BindingIndex, Verdict> {
+fn found(
+    registry: &mut Registry,
+    bindings: &BTreeMap<BindingIndex, Wish>,
+    change: &Change,
+) -> BTreeMap<BindingIndex, Verdict> {
     let mut hits = Hits::default();
     registry.find(change, &mut hits);
     for (binding, list) in &hits.undecided {
         assert_eq!(registry.tests(*list), &bindings[binding].tests);
     }
     let sure = hits.sure.iter().map(|binding| (*binding, Verdict::Hit));
-    let undecided = hits.undecided.iter().map(|(binding, _)| (*binding, Verdict::Undecided));
+    let undecided = hits
+        .undecided
+        .iter()
+        .map(|(binding, _)| (*binding, Verdict::Undecided));
     let found: BTreeMap<_, _> = sure.chain(undecided).collect();
     assert_eq!(found.len(), hits.len(), "a binding was found twice");
     found
@@ -188,7 +231,11 @@ fn a_list_of_filters_is_judged_once_however_many_share_it() {
     let mut registry = Registry::default();
     let tests: Arc<[FilterTest]> = Arc::new([test("a", true, Test::IsNull)]);
     for binding in 0..100 {
-        let interest = Interest { scope: Scope::Table(1), event: EventKind::All, tests: &tests };
+        let interest = Interest {
+            scope: Scope::Table(1),
+            event: EventKind::All,
+            tests: &tests,
+        };
         registry.insert(BindingIndex(binding), interest);
     }
     assert_eq!(registry.lists.len(), 1);

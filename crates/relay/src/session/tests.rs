@@ -12,7 +12,11 @@ impl TokenVerifier for Tokens {
         match token.split_once(':') {
             Some((role, exp)) => {
                 let exp: u64 = exp.parse().unwrap();
-                if exp <= now { Err(TokenError::Expired(now - exp)) } else { Ok(claims(role, Some(exp))) }
+                if exp <= now {
+                    Err(TokenError::Expired(now - exp))
+                } else {
+                    Ok(claims(role, Some(exp)))
+                }
             }
             None if token == "unsigned" => Err(TokenError::Signature),
             None if token == "roleless" => Err(TokenError::MissingClaims),
@@ -23,7 +27,12 @@ impl TokenVerifier for Tokens {
 }
 
 fn claims(role: &str, expires_at: Option<u64>) -> Arc<Claims> {
-    Arc::new(Claims { role: role.into(), subject: None, expires_at, json: "{}".into() })
+    Arc::new(Claims {
+        role: role.into(),
+        subject: None,
+        expires_at,
+        json: "{}".into(),
+    })
 }
 
 struct Client {
@@ -38,7 +47,13 @@ impl Client {
     fn new(vsn: Vsn) -> Self {
         let marks = RandomState::new();
         let session = Session::new(vsn, "anon:5000", claims("anon", Some(5_000)), &marks);
-        Self { session, vsn, marks, now: 1_000, restarting: false }
+        Self {
+            session,
+            vsn,
+            marks,
+            now: 1_000,
+            restarting: false,
+        }
     }
 
     /// Effects as text: messages as they are, everything else named.
@@ -63,13 +78,23 @@ impl Client {
     }
 
     fn send(&mut self, frame: &Value) -> Vec<Value> {
-        let frame = pgrelay_protocol::client_frame::decode_text(self.vsn, &frame.to_string()).unwrap();
+        let frame =
+            pgrelay_protocol::client_frame::decode_text(self.vsn, &frame.to_string()).unwrap();
         Self::told(self.decide(|session, rules| session.receive(frame, rules)))
     }
 
-    fn decide(&mut self, decide: impl FnOnce(&mut Session, Rules<'_>) -> Vec<Effect>) -> Vec<Effect> {
+    fn decide(
+        &mut self,
+        decide: impl FnOnce(&mut Session, Rules<'_>) -> Vec<Effect>,
+    ) -> Vec<Effect> {
         let (unix_now, restarting) = (self.now, self.restarting);
-        let rules = Rules { channels_max: CHANNELS_MAX, unix_now, restarting, tokens: &Tokens, marks: &self.marks };
+        let rules = Rules {
+            channels_max: CHANNELS_MAX,
+            unix_now,
+            restarting,
+            tokens: &Tokens,
+            marks: &self.marks,
+        };
         decide(&mut self.session, rules)
     }
 
@@ -108,19 +133,38 @@ fn unmatched(reference: &str, topic: &str) -> Value {
 }
 
 fn closing(message: &str) -> Value {
-    let payload = json!({"channel": "a", "extension": "system", "status": "error", "message": message});
+    let payload =
+        json!({"channel": "a", "extension": "system", "status": "error", "message": message});
     json!(["1", null, "realtime:a", "system", payload])
 }
 
 #[test]
 fn a_join_is_answered_first_and_echoes_its_entries() {
     let mut client = Client::new(Vsn::V2);
-    let entries = json!([{"event": "INSERT", "schema": "public", "table": "t"}, null, {"table": 5}]);
-    let told = client.join("3", "realtime:a", &json!({"config": {"postgres_changes": entries}}));
+    let entries =
+        json!([{"event": "INSERT", "schema": "public", "table": "t"}, null, {"table": 5}]);
+    let told = client.join(
+        "3",
+        "realtime:a",
+        &json!({"config": {"postgres_changes": entries}}),
+    );
     let echo = &told[0][4]["response"]["postgres_changes"];
-    assert_eq!((echo[0]["event"].as_str(), echo[1]["table"].as_i64(), echo.as_array().unwrap().len()), (Some("INSERT"), Some(5), 2));
+    assert_eq!(
+        (
+            echo[0]["event"].as_str(),
+            echo[1]["table"].as_i64(),
+            echo.as_array().unwrap().len()
+        ),
+        (Some("INSERT"), Some(5), 2)
+    );
     assert!(echo[0]["id"].as_u64().unwrap() > 0);
-    assert_eq!(told[1..], [json!({"expires": 5_000}), json!({"open": "realtime:a", "bindings": 2, "role": "anon"})]);
+    assert_eq!(
+        told[1..],
+        [
+            json!({"expires": 5_000}),
+            json!({"open": "realtime:a", "bindings": 2, "role": "anon"})
+        ]
+    );
 }
 
 #[test]
@@ -128,7 +172,10 @@ fn version_1_speaks_objects_without_join_references() {
     let mut client = Client::new(Vsn::V1);
     let told = client.send(&json!({"topic": "realtime:a", "event": "phx_join", "payload": {}, "ref": "1", "join_ref": "1"}));
     let payload = json!({"status": "ok", "response": {"postgres_changes": []}});
-    assert_eq!(told[0], json!({"topic": "realtime:a", "event": "phx_reply", "payload": payload, "ref": "1"}));
+    assert_eq!(
+        told[0],
+        json!({"topic": "realtime:a", "event": "phx_reply", "payload": payload, "ref": "1"})
+    );
 }
 
 #[test]
@@ -139,9 +186,15 @@ fn the_token_of_a_join_is_chosen_as_the_wire_prescribes() {
         (json!({"access_token": 5}), "anon"),
         (json!({"access_token": "user:2000"}), "user"),
         (json!({"access_token": "sb_publishable_x"}), "anon"),
-        (json!({"access_token": "user:2000", "user_token": "other:2000"}), "other"),
+        (
+            json!({"access_token": "user:2000", "user_token": "other:2000"}),
+            "other",
+        ),
         (json!({"user_token": "other:2000"}), "other"),
-        (json!({"access_token": "sb_x", "user_token": "other:2000"}), "anon"),
+        (
+            json!({"access_token": "sb_x", "user_token": "other:2000"}),
+            "anon",
+        ),
     ] {
         let told = Client::new(Vsn::V2).join("1", "realtime:a", &payload);
         assert_eq!(told[2]["role"], role, "{payload}");
@@ -151,13 +204,41 @@ fn the_token_of_a_join_is_chosen_as_the_wire_prescribes() {
 #[test]
 fn refusals_wait_and_name_their_reason() {
     for (topic, payload, reason) in [
-        ("realtime:", json!({}), "TopicNameRequired: You must provide a topic name"),
-        ("realtime:a", json!({"access_token": "potato"}), "MalformedJWT: The token provided is not a valid JWT"),
-        ("realtime:a", json!({"access_token": ""}), "MalformedJWT: The token provided is not a valid JWT"),
-        ("realtime:a", json!({"access_token": "u:1000"}), "InvalidJWTToken: Token has expired 0 seconds ago"),
-        ("realtime:a", json!({"access_token": "u:997"}), "InvalidJWTToken: Token has expired 3 seconds ago"),
-        ("realtime:a", json!({"access_token": "roleless"}), "InvalidJWTToken: Fields `role` and `exp` are required in JWT"),
-        ("realtime:a", json!({"access_token": "unsigned"}), "JwtSignatureError: Failed to validate JWT signature"),
+        (
+            "realtime:",
+            json!({}),
+            "TopicNameRequired: You must provide a topic name",
+        ),
+        (
+            "realtime:a",
+            json!({"access_token": "potato"}),
+            "MalformedJWT: The token provided is not a valid JWT",
+        ),
+        (
+            "realtime:a",
+            json!({"access_token": ""}),
+            "MalformedJWT: The token provided is not a valid JWT",
+        ),
+        (
+            "realtime:a",
+            json!({"access_token": "u:1000"}),
+            "InvalidJWTToken: Token has expired 0 seconds ago",
+        ),
+        (
+            "realtime:a",
+            json!({"access_token": "u:997"}),
+            "InvalidJWTToken: Token has expired 3 seconds ago",
+        ),
+        (
+            "realtime:a",
+            json!({"access_token": "roleless"}),
+            "InvalidJWTToken: Fields `role` and `exp` are required in JWT",
+        ),
+        (
+            "realtime:a",
+            json!({"access_token": "unsigned"}),
+            "JwtSignatureError: Failed to validate JWT signature",
+        ),
         (
             "realtime:a",
             json!({"access_token": "unknown key"}),
@@ -165,7 +246,11 @@ fn refusals_wait_and_name_their_reason() {
         ),
     ] {
         let told = Client::new(Vsn::V2).join("1", topic, &payload);
-        assert_eq!(told, [json!({"later": [refused("1", topic, reason)]})], "{payload}");
+        assert_eq!(
+            told,
+            [json!({"later": [refused("1", topic, reason)]})],
+            "{payload}"
+        );
     }
 }
 
@@ -174,7 +259,10 @@ fn the_token_of_the_connection_expires_too() {
     let mut client = Client::new(Vsn::V2);
     client.now = 5_002;
     let reason = "InvalidJWTToken: Token has expired 2 seconds ago";
-    assert_eq!(client.join("1", "realtime:a", &json!({})), [json!({"later": [refused("1", "realtime:a", reason)]})]);
+    assert_eq!(
+        client.join("1", "realtime:a", &json!({})),
+        [json!({"later": [refused("1", "realtime:a", reason)]})]
+    );
 }
 
 #[test]
@@ -183,10 +271,19 @@ fn channels_are_counted_and_a_rejoin_is_not_one_more() {
     client.join("1", "realtime:a", &json!({}));
     client.join("2", "realtime:b", &json!({}));
     let reason = "ChannelRateLimitReached: Too many channels";
-    assert_eq!(client.join("3", "realtime:c", &json!({})), [json!({"later": [refused("3", "realtime:c", reason)]})]);
-    assert_eq!(client.join("4", "realtime:a", &json!({}))[0], ok("4", "realtime:a"));
+    assert_eq!(
+        client.join("3", "realtime:c", &json!({})),
+        [json!({"later": [refused("3", "realtime:c", reason)]})]
+    );
+    assert_eq!(
+        client.join("4", "realtime:a", &json!({}))[0],
+        ok("4", "realtime:a")
+    );
     client.send(&json!(["2", "5", "realtime:b", "phx_leave", {}]));
-    assert_eq!(client.join("6", "realtime:c", &json!({}))[0], ok("6", "realtime:c"));
+    assert_eq!(
+        client.join("6", "realtime:c", &json!({}))[0],
+        ok("6", "realtime:c")
+    );
 }
 
 #[test]
@@ -194,7 +291,10 @@ fn nobody_joins_a_server_that_goes_down() {
     let mut client = Client::new(Vsn::V2);
     client.restarting = true;
     let reason = "RealtimeRestarting: Realtime is restarting, please standby";
-    assert_eq!(client.join("1", "realtime:a", &json!({})), [json!({"later": [refused("1", "realtime:a", reason)]})]);
+    assert_eq!(
+        client.join("1", "realtime:a", &json!({})),
+        [json!({"later": [refused("1", "realtime:a", reason)]})]
+    );
 }
 
 #[test]
@@ -203,7 +303,16 @@ fn a_second_join_replaces_the_first_and_closes_it_after_its_own_reply() {
     client.joined("1", "anon:2000");
     let told = client.join("2", "realtime:a", &json!({}));
     let open = json!({"open": "realtime:a", "bindings": 0, "role": "anon"});
-    assert_eq!(told, [json!("shut"), ok("2", "realtime:a"), close("1"), json!({"expires": 5_000}), open]);
+    assert_eq!(
+        told,
+        [
+            json!("shut"),
+            ok("2", "realtime:a"),
+            close("1"),
+            json!({"expires": 5_000}),
+            open
+        ]
+    );
 }
 
 #[test]
@@ -211,8 +320,15 @@ fn a_refused_second_join_ends_the_first_as_well() {
     let mut client = Client::new(Vsn::V2);
     client.joined("1", "anon:2000");
     let told = client.join("2", "realtime:a", &json!({"access_token": "potato"}));
-    let refused = refused("2", "realtime:a", "MalformedJWT: The token provided is not a valid JWT");
-    assert_eq!(told, [json!("shut"), json!({"later": [refused, close("1")]})]);
+    let refused = refused(
+        "2",
+        "realtime:a",
+        "MalformedJWT: The token provided is not a valid JWT",
+    );
+    assert_eq!(
+        told,
+        [json!("shut"), json!({"later": [refused, close("1")]})]
+    );
     assert_eq!(client.session.channel_count(), 0);
 }
 
@@ -222,18 +338,36 @@ fn a_leave_is_answered_then_closed() {
     client.joined("1", "anon:2000");
     let leave = |join_ref: Value| json!([join_ref, "8", "realtime:a", "phx_leave", {}]);
     let done = |join_ref: Value| json!([join_ref, "8", "realtime:a", "phx_reply", {"status": "ok", "response": {}}]);
-    assert_eq!(client.send(&leave(json!("7"))), [] as [Value; 0], "of another incarnation");
-    assert_eq!(client.send(&leave(json!("1"))), [done(json!("1")), close("1"), json!("shut")]);
-    assert_eq!(client.send(&leave(json!("1"))), [done(json!("1"))], "not joined any more");
+    assert_eq!(
+        client.send(&leave(json!("7"))),
+        [] as [Value; 0],
+        "of another incarnation"
+    );
+    assert_eq!(
+        client.send(&leave(json!("1"))),
+        [done(json!("1")), close("1"), json!("shut")]
+    );
+    assert_eq!(
+        client.send(&leave(json!("1"))),
+        [done(json!("1"))],
+        "not joined any more"
+    );
     client.send(&json!([null, "9", "realtime:a", "phx_join", {}]));
-    assert_eq!(client.send(&leave(json!("5")))[0], done(json!("5")), "joined without a reference");
+    assert_eq!(
+        client.send(&leave(json!("5")))[0],
+        done(json!("5")),
+        "joined without a reference"
+    );
 }
 
 #[test]
 fn heartbeats_and_unmatched_topics_are_answered() {
     let mut client = Client::new(Vsn::V2);
     let beat = json!(["4", "7", "phoenix", "heartbeat", {}]);
-    assert_eq!(client.send(&beat), [json!([null, "7", "phoenix", "phx_reply", {"status": "ok", "response": {}}])]);
+    assert_eq!(
+        client.send(&beat),
+        [json!([null, "7", "phoenix", "phx_reply", {"status": "ok", "response": {}}])]
+    );
     for (topic, event) in [
         ("phoenix", "phx_join"),
         ("phoenix", "other"),
@@ -243,7 +377,11 @@ fn heartbeats_and_unmatched_topics_are_answered() {
         ("realtime:a", "access_token"),
         ("realtime:a", "whatever"),
     ] {
-        assert_eq!(client.send(&json!(["1", "7", topic, event, {}])), [unmatched("7", topic)], "{event} on {topic}");
+        assert_eq!(
+            client.send(&json!(["1", "7", topic, event, {}])),
+            [unmatched("7", topic)],
+            "{event} on {topic}"
+        );
     }
 }
 
@@ -252,7 +390,11 @@ fn unknown_events_of_a_joined_channel_are_ignored() {
     let mut client = Client::new(Vsn::V2);
     client.joined("1", "anon:2000");
     for event in ["broadcast", "presence", "whatever", "heartbeat"] {
-        assert_eq!(client.send(&json!([null, "7", "realtime:a", event, {}])), [] as [Value; 0], "{event}");
+        assert_eq!(
+            client.send(&json!([null, "7", "realtime:a", event, {}])),
+            [] as [Value; 0],
+            "{event}"
+        );
     }
 }
 
@@ -277,8 +419,12 @@ fn refreshes_that_say_nothing_new_are_ignored() {
 fn a_valid_refresh_is_accepted_silently() {
     let mut client = Client::new(Vsn::V2);
     client.joined("1", "user:2000");
-    let told = client.send(&json!([null, "7", "realtime:a", "access_token", {"access_token": "other:3000"}]));
-    assert_eq!(told, [json!({"expires": 3_000}), json!({"reclaim": "other"})]);
+    let told = client
+        .send(&json!([null, "7", "realtime:a", "access_token", {"access_token": "other:3000"}]));
+    assert_eq!(
+        told,
+        [json!({"expires": 3_000}), json!({"reclaim": "other"})]
+    );
 }
 
 #[test]
@@ -291,8 +437,13 @@ fn a_refused_refresh_says_why_and_closes_the_channel() {
     ] {
         let mut client = Client::new(Vsn::V2);
         client.joined("1", "user:2000");
-        let told = client.send(&json!(["1", "7", "realtime:a", "access_token", {"access_token": token}]));
-        assert_eq!(told, [closing(message), close("1"), json!("shut")], "{token}");
+        let told =
+            client.send(&json!(["1", "7", "realtime:a", "access_token", {"access_token": token}]));
+        assert_eq!(
+            told,
+            [closing(message), close("1"), json!("shut")],
+            "{token}"
+        );
         let told = client.send(&json!(["1", "8", "realtime:a", "broadcast", {}]));
         assert_eq!(told, [unmatched("8", "realtime:a")]);
     }
@@ -305,7 +456,14 @@ fn an_expired_token_closes_its_channel_to_the_second() {
     client.now = 1_999;
     assert_eq!(client.expire(), [json!({"expires": 2_000})]);
     client.now = 2_000;
-    assert_eq!(client.expire(), [closing("Token has expired 0 seconds ago"), close("1"), json!("shut")]);
+    assert_eq!(
+        client.expire(),
+        [
+            closing("Token has expired 0 seconds ago"),
+            close("1"),
+            json!("shut")
+        ]
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -25,7 +26,12 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(ports: Ports) -> Self {
-        Self { ports, running: FuturesUnordered::new(), resolving: 0, waiting: VecDeque::new() }
+        Self {
+            ports,
+            running: FuturesUnordered::new(),
+            resolving: 0,
+            waiting: VecDeque::new(),
+        }
     }
 
     pub(super) fn ask(&mut self, call: Call) {
@@ -40,16 +46,38 @@ impl Calls {
         let answer = match call {
             Call::Resolve { spec, claims } => {
                 self.resolving += 1;
-                let outcome = self.ports.authorizer.resolve(spec.clone(), claims.clone());
-                outcome.map(move |outcome| Answer::Resolved { spec, claims, outcome }).boxed()
+                let outcome = self
+                    .ports
+                    .authorizer
+                    .resolve(Arc::clone(&spec), Arc::clone(&claims));
+                outcome
+                    .map(move |outcome| Answer::Resolved {
+                        spec,
+                        claims,
+                        outcome,
+                    })
+                    .boxed()
             }
-            Call::Evaluate { key, page, changes, tests } => {
+            Call::Evaluate {
+                key,
+                page,
+                changes,
+                tests,
+            } => {
                 let outcome = self.ports.authorizer.evaluate(page, changes, tests);
-                outcome.map(move |outcome| Answer::Evaluated { key, outcome }).boxed()
+                outcome
+                    .map(move |outcome| Answer::Evaluated { key, outcome })
+                    .boxed()
             }
-            Call::Read { key, after, bytes_max } => {
+            Call::Read {
+                key,
+                after,
+                bytes_max,
+            } => {
                 let outcome = self.ports.log.read(after, bytes_max);
-                outcome.map(move |outcome| Answer::Read { key, outcome }).boxed()
+                outcome
+                    .map(move |outcome| Answer::Read { key, outcome })
+                    .boxed()
             }
         };
         self.running.push(answer);
@@ -57,7 +85,9 @@ impl Calls {
 
     /// The next answer, if there is one.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Answer> {
-        let Poll::Ready(Some(answer)) = self.running.poll_next_unpin(cx) else { return None };
+        let Poll::Ready(Some(answer)) = self.running.poll_next_unpin(cx) else {
+            return None;
+        };
         if matches!(answer, Answer::Resolved { .. }) {
             self.resolving -= 1;
             if let Some(call) = self.waiting.pop_front() {

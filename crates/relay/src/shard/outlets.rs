@@ -31,7 +31,11 @@ const DIRTY_MAX: usize = 4_096;
 /// One way out.
 pub(super) enum Way {
     Socket(Box<Socket>),
-    Stream { sender: StreamSender, bell: Arc<Bell>, is_full: bool },
+    Stream {
+        sender: StreamSender,
+        bell: Arc<Bell>,
+        is_full: bool,
+    },
 }
 
 /// The ways out, by client.
@@ -110,9 +114,15 @@ impl Ways {
     /// Has `key` flushed in this turn or a later one.
     pub(super) fn mark(&mut self, key: ClientKey) {
         let is_mass = self.is_mass;
-        let Some(socket) = self.socket(key) else { return };
+        let Some(socket) = self.socket(key) else {
+            return;
+        };
         if !std::mem::replace(&mut socket.is_dirty, true) {
-            let queue = if is_mass { &mut self.mass } else { &mut self.dirty };
+            let queue = if is_mass {
+                &mut self.mass
+            } else {
+                &mut self.dirty
+            };
             queue.push_back(key);
         }
     }
@@ -135,7 +145,9 @@ impl Ways {
     /// Writes what waits for one socket, as far as it takes it.
     pub(super) fn flush(&mut self, key: ClientKey) {
         let quarter = self.bytes_max / 4;
-        let Some(socket) = self.socket(key) else { return };
+        let Some(socket) = self.socket(key) else {
+            return;
+        };
         socket.is_dirty = false;
         let failed = matches!(socket.flush(), Poll::Ready(Err(_)));
         let drained = socket.is_full && socket.outbox.bytes() <= quarter;
@@ -162,7 +174,7 @@ impl Ways {
 impl Outlets for Ways {
     fn admits(&mut self, receivers: usize) -> bool {
         self.is_mass = receivers > MANY;
-        !(self.is_mass && !self.mass.is_empty()) && self.dirty.len() < DIRTY_MAX
+        (self.mass.is_empty() || !self.is_mass) && self.dirty.len() < DIRTY_MAX
     }
 
     fn send(&mut self, client: ClientKey, parcel: &Parcel) {
@@ -179,7 +191,9 @@ impl Outlets for Ways {
                 }
                 socket.outbox.bytes() <= bytes_max.max(frame.len())
             }
-            (Some(Way::Stream { sender, .. }), parcel @ Parcel::Event(_)) => sender.send(parcel, bytes_max),
+            (Some(Way::Stream { sender, .. }), parcel @ Parcel::Event(_)) => {
+                sender.send(parcel, bytes_max)
+            }
             (None | Some(_), _) => return,
         };
         if has_room {
@@ -199,7 +213,11 @@ impl Outlets for Ways {
                 socket.is_full |= socket.outbox.bytes() > half;
                 socket.is_full
             }
-            Some(Way::Stream { sender, bell, is_full }) => {
+            Some(Way::Stream {
+                sender,
+                bell,
+                is_full,
+            }) => {
                 *is_full |= sender.is_full(half * 2);
                 if *is_full {
                     // It may have been emptied while we looked.

@@ -36,7 +36,10 @@ impl Ready {
     }
 
     fn leave(&self, name: ClientKey) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        self.names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(name);
         self.shard.wake();
     }
 }
@@ -52,7 +55,11 @@ pub(super) struct Bell {
 
 impl Bell {
     pub(super) fn new(ready: &Arc<Ready>, name: ClientKey) -> Arc<Self> {
-        Arc::new(Self { ready: Arc::clone(ready), name, rung: AtomicBool::new(false) })
+        Arc::new(Self {
+            ready: Arc::clone(ready),
+            name,
+            rung: AtomicBool::new(false),
+        })
     }
 
     /// From here on ringing leaves the name again.

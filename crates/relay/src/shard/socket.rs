@@ -87,7 +87,10 @@ impl Socket {
     /// Writes what waits. Pending means that the bell rings when there is room again.
     pub(super) fn flush(&mut self) -> Poll<io::Result<()>> {
         let (stream, mut cx) = (&mut self.stream, Context::from_waker(&self.waker));
-        match self.outbox.write(|slices| Pin::new(&mut *stream).poll_write_vectored(&mut cx, slices)) {
+        match self
+            .outbox
+            .write(|slices| Pin::new(&mut *stream).poll_write_vectored(&mut cx, slices))
+        {
             Poll::Ready(Ok(())) if self.outbox.is_closing() && !self.is_shut => {
                 self.is_shut = true;
                 Pin::new(stream).poll_shutdown(&mut cx)
@@ -103,13 +106,21 @@ pub(super) fn close_frame(goodbye: Goodbye) -> Bytes {
         Goodbye::Overflow => "the client does not keep up",
         Goodbye::Idle | Goodbye::Restart | Goodbye::Protocol | Goodbye::Oversize => "",
     };
-    control(Frame::close(Some(CloseFrame { code: CloseCode::from(goodbye.code()), reason: reason.into() })))
+    control(Frame::close(Some(CloseFrame {
+        code: CloseCode::from(goodbye.code()),
+        reason: reason.into(),
+    })))
 }
 
 /// The bytes of the answer to a close frame.
 pub(super) fn close_reply(frame: Option<CloseFrame>) -> Bytes {
-    let code = frame.map(|frame| frame.code).filter(|code| code.is_allowed());
-    control(Frame::close(code.map(|code| CloseFrame { code, reason: "".into() })))
+    let code = frame
+        .map(|frame| frame.code)
+        .filter(|code| code.is_allowed());
+    control(Frame::close(code.map(|code| CloseFrame {
+        code,
+        reason: "".into(),
+    })))
 }
 
 /// The bytes of the answer to a ping.

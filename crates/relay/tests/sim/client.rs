@@ -56,8 +56,25 @@ impl Told {
 
 impl Client {
     pub(crate) fn new(wishes: Vec<Wish>, resumes: bool, may_lose: bool) -> Self {
-        let bindings = wishes.into_iter().map(|wish| Binding { wish, id: 0, seen: None, live: false }).collect();
-        Self { key: None, queue: VecDeque::new(), resumes, may_lose: may_lose && !resumes, bindings, joins: 0, joined: false, last: None }
+        let bindings = wishes
+            .into_iter()
+            .map(|wish| Binding {
+                wish,
+                id: 0,
+                seen: None,
+                live: false,
+            })
+            .collect();
+        Self {
+            key: None,
+            queue: VecDeque::new(),
+            resumes,
+            may_lose: may_lose && !resumes,
+            bindings,
+            joins: 0,
+            joined: false,
+            last: None,
+        }
     }
 
     /// The text of its next join.
@@ -65,19 +82,37 @@ impl Client {
         self.joins += 1;
         self.joined = false;
         self.last = None;
-        let entries: Vec<Value> = self.bindings.iter_mut().map(|binding| {
-            let mut entry = binding.wish.entry();
-            binding.live = false;
-            if self.resumes {
-                let since = binding.seen.map_or("now".to_owned(), |seen| key.seal(seen));
-                entry.insert("since".into(), if forged { "nonsense".into() } else { since.into() });
-            } else {
-                binding.seen = None;
-            }
-            entry.into()
-        }).collect();
+        let entries: Vec<Value> = self
+            .bindings
+            .iter_mut()
+            .map(|binding| {
+                let mut entry = binding.wish.entry();
+                binding.live = false;
+                if self.resumes {
+                    let since = binding.seen.map_or("now".to_owned(), |seen| key.seal(seen));
+                    entry.insert(
+                        "since".into(),
+                        if forged {
+                            "nonsense".into()
+                        } else {
+                            since.into()
+                        },
+                    );
+                } else {
+                    binding.seen = None;
+                }
+                entry.into()
+            })
+            .collect();
         let payload = json!({"config": {"postgres_changes": entries}});
-        json!([self.joins.to_string(), self.joins.to_string(), "realtime:room", "phx_join", payload]).to_string()
+        json!([
+            self.joins.to_string(),
+            self.joins.to_string(),
+            "realtime:room",
+            "phx_join",
+            payload
+        ])
+        .to_string()
     }
 
     pub(crate) fn refresh(&self, token: &str) -> String {
@@ -86,14 +121,18 @@ impl Client {
 
     /// Reads one message.
     pub(crate) fn read(&mut self, truth: &Truth, key: &CursorKey, told: &mut Told) {
-        let Some(Parcel::Frame(frame)) = self.queue.pop_front() else { return };
+        let Some(Parcel::Frame(frame)) = self.queue.pop_front() else {
+            return;
+        };
         let text = match frame[1] {
             126 => &frame[4..],
             127 => &frame[10..],
             _ => &frame[2..],
         };
         let message: Value = serde_json::from_slice(text).unwrap();
-        let [join_ref, reference, _topic, event, payload] = &message.as_array().unwrap()[..] else { unreachable!() };
+        let [join_ref, reference, _topic, event, payload] = &message.as_array().unwrap()[..] else {
+            unreachable!()
+        };
         let current = json!(self.joins.to_string());
         if event == "phx_reply" && *reference == current {
             assert_eq!(payload["status"], "ok", "{message}");
@@ -116,7 +155,9 @@ impl Client {
     }
 
     fn system(&mut self, payload: &Value, truth: &Truth, key: &CursorKey, told: &mut Told) {
-        let cursor = payload["cursor"].as_str().map(|cursor| key.open(cursor).unwrap());
+        let cursor = payload["cursor"]
+            .as_str()
+            .map(|cursor| key.open(cursor).unwrap());
         match payload["message"].as_str().unwrap() {
             "Subscribed to PostgreSQL" => {
                 assert_eq!(cursor.is_some(), self.resumes, "{payload}");
@@ -136,9 +177,18 @@ impl Client {
                 let cursor = cursor.unwrap();
                 self.advance(cursor, "checkpoint");
                 for binding in &mut self.bindings {
-                    let owes = |entry: &&Entry| binding.wish.wants(entry) || binding.wish.is_hit_by_hole(entry);
-                    let missing = truth.between(binding.seen.unwrap(), cursor).iter().find(owes);
-                    assert!(missing.is_none(), "checkpoint {cursor:?} covers {:?}", missing.unwrap().position);
+                    let owes = |entry: &&Entry| {
+                        binding.wish.wants(entry) || binding.wish.is_hit_by_hole(entry)
+                    };
+                    let missing = truth
+                        .between(binding.seen.unwrap(), cursor)
+                        .iter()
+                        .find(owes);
+                    assert!(
+                        missing.is_none(),
+                        "checkpoint {cursor:?} covers {:?}",
+                        missing.unwrap().position
+                    );
                     binding.seen = binding.seen.max(Some(cursor));
                 }
             }
@@ -147,12 +197,23 @@ impl Client {
                 *told.refetch.entry(reason.to_owned()).or_default() += 1;
                 let cursor = cursor.unwrap();
                 assert!(self.resumes, "{payload}");
+                if reason == "epoch" {
+                    // Another history, or less of it.
+                    self.last = Some(cursor);
+                }
                 self.advance(cursor, "must_refetch");
                 let id = payload["binding"].as_u64();
-                for binding in self.bindings.iter_mut().filter(|binding| id.is_none_or(|id| id == binding.id)) {
+                for binding in self
+                    .bindings
+                    .iter_mut()
+                    .filter(|binding| id.is_none_or(|id| id == binding.id))
+                {
                     if reason == "hole" {
                         let seen = binding.seen.unwrap();
-                        let here = truth.between(seen, cursor).iter().any(|entry| binding.wish.is_hit_by_hole(entry));
+                        let here = truth
+                            .between(seen, cursor)
+                            .iter()
+                            .any(|entry| binding.wish.is_hit_by_hole(entry));
                         assert!(here || id.is_none(), "no hole before {cursor:?}");
                     }
                     binding.seen = Some(cursor);
@@ -166,29 +227,71 @@ impl Client {
     fn change(&mut self, payload: &Value, truth: &Truth, key: &CursorKey, told: &mut Told) {
         told.changes += 1;
         let data = &payload["data"];
-        let row = if data["type"] == "DELETE" { &data["old_record"] } else { &data["record"] };
+        let row = if data["type"] == "DELETE" {
+            &data["old_record"]
+        } else {
+            &data["record"]
+        };
         let entry = truth.by_number(row["number"].as_i64().unwrap());
-        let cursor = payload["cursor"].as_str().map(|cursor| key.open(cursor).unwrap());
+        let cursor = payload["cursor"]
+            .as_str()
+            .map(|cursor| key.open(cursor).unwrap());
         assert_eq!(cursor, self.resumes.then_some(entry.position));
         self.advance(entry.position, "change");
         for id in payload["ids"].as_array().unwrap() {
-            let binding = self.bindings.iter_mut().find(|binding| id.as_u64() == Some(binding.id)).unwrap();
-            assert!(binding.wish.wants(entry), "{:?} does not want {payload}", binding.wish);
-            assert!(self.resumes || binding.live, "a change before the subscription was confirmed");
+            let binding = self
+                .bindings
+                .iter_mut()
+                .find(|binding| id.as_u64() == Some(binding.id))
+                .unwrap();
+            assert!(
+                binding.wish.wants(entry),
+                "{:?} does not want {payload}",
+                binding.wish
+            );
+            assert!(
+                self.resumes || binding.live,
+                "a change before the subscription was confirmed"
+            );
             if let Some(seen) = binding.seen {
-                assert!(seen < entry.position, "twice: {:?} after {seen:?}", entry.position);
+                assert!(
+                    seen < entry.position,
+                    "twice: {:?} after {seen:?}",
+                    entry.position
+                );
                 let skipped = truth.between(seen, entry.position).iter().find(|other| {
-                    other.number != entry.number && (binding.wish.wants(other) || (self.resumes && binding.wish.is_hit_by_hole(other)))
+                    other.number != entry.number
+                        && (binding.wish.wants(other)
+                            || (self.resumes && binding.wish.is_hit_by_hole(other)))
                 });
-                assert!(self.may_lose || skipped.is_none(), "{:?} was skipped before {:?}", skipped.unwrap().position, entry.position);
+                assert!(
+                    self.may_lose || skipped.is_none(),
+                    "{:?} was skipped before {:?}",
+                    skipped.unwrap().position,
+                    entry.position
+                );
             }
             binding.seen = Some(entry.position);
         }
     }
 
+    /// History has changed, and who does not ask for cursors is not told.
+    pub(crate) fn lose_track(&mut self) {
+        if !self.resumes {
+            self.last = None;
+            self.bindings
+                .iter_mut()
+                .for_each(|binding| binding.seen = None);
+        }
+    }
+
     /// One channel never goes back.
     fn advance(&mut self, position: Position, what: &str) {
-        assert!(self.last <= Some(position), "{what} {position:?} after {:?}", self.last);
+        assert!(
+            self.last <= Some(position),
+            "{what} {position:?} after {:?}",
+            self.last
+        );
         self.last = Some(position);
     }
 
@@ -198,8 +301,16 @@ impl Client {
         for binding in &self.bindings {
             assert!(binding.live, "{:?} never went live", binding.wish);
             let seen = binding.seen.map_or(from, |seen| seen.max(from));
-            let owed = truth.between(seen, truth.end()).iter().find(|entry| binding.wish.wants(entry));
-            assert!(owed.is_none(), "{:?} never got {:?}", binding.wish, owed.unwrap().position);
+            let owed = truth
+                .between(seen, truth.end())
+                .iter()
+                .find(|entry| binding.wish.wants(entry));
+            assert!(
+                owed.is_none(),
+                "{:?} never got {:?}",
+                binding.wish,
+                owed.unwrap().position
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The log as the database has it, and what each binding should receive from it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use pgrelay_protocol::{FilterOp, Position, RefetchReason};
 use pgrelay_relay::{
@@ -18,7 +18,6 @@ pub(crate) const ROOMS: i64 = 3;
 /// All changes ever, in position order, each with the number its row carries.
 pub(crate) struct Truth {
     changes: Vec<Entry>,
-    places: HashMap<i64, usize>,
     relations: Vec<Arc<Relation>>,
     /// Ends of all batches, the empty ones too.
     pub(crate) ends: Vec<Position>,
@@ -51,12 +50,22 @@ pub(crate) struct Wish {
 
 impl Wish {
     pub(crate) fn random(random: &mut Random) -> Self {
-        let table = random.chance(80).then(|| 1 + u32::try_from(random.below(TABLES as usize)).unwrap());
+        let table = random
+            .chance(80)
+            .then(|| 1 + u32::try_from(random.below(TABLES as usize)).unwrap());
         Self {
             table,
             event: random.pick(&[None, None, Some("INSERT"), Some("UPDATE"), Some("DELETE")]),
-            room: table.and_then(|_| random.chance(60).then(|| i64::try_from(random.below(3)).unwrap())),
-            divisor: table.and_then(|_| random.chance(30).then(|| i64::try_from(2 + random.below(2)).unwrap())),
+            room: table.and_then(|_| {
+                random
+                    .chance(60)
+                    .then(|| i64::try_from(random.below(3)).unwrap())
+            }),
+            divisor: table.and_then(|_| {
+                random
+                    .chance(30)
+                    .then(|| i64::try_from(2 + random.below(2)).unwrap())
+            }),
             select: table.is_some() && random.chance(20),
         }
     }
@@ -84,15 +93,20 @@ impl Wish {
     pub(crate) fn wants(&self, entry: &Entry) -> bool {
         let operation = entry.change.operation;
         operation != Operation::Hole
-            && self.table.is_none_or(|table| table == entry.change.relation.oid)
+            && self
+                .table
+                .is_none_or(|table| table == entry.change.relation.oid)
             && self.event.is_none_or(|event| event == operation.name())
             && self.room.is_none_or(|room| room == entry.room)
-            && self.divisor.is_none_or(|divisor| entry.number % divisor == 0)
+            && self
+                .divisor
+                .is_none_or(|divisor| entry.number % divisor == 0)
     }
 
     pub(crate) fn is_hit_by_hole(&self, entry: &Entry) -> bool {
         let oid = entry.change.relation.oid;
-        entry.change.operation == Operation::Hole && (oid == 0 || self.table.is_none_or(|table| table == oid))
+        entry.change.operation == Operation::Hole
+            && (oid == 0 || self.table.is_none_or(|table| table == oid))
     }
 }
 
@@ -105,11 +119,22 @@ pub(crate) fn resolve(spec: &pgrelay_protocol::BindingSpec) -> ResolvedBinding {
     let tests = spec.filters.iter().map(|filter| {
         let test = match filter.op {
             FilterOp::Eq => Test::OneOf(Arc::new([Scalar::Int(filter.value.parse().unwrap())])),
-            op => Test::Database { op, value: filter.value.clone() },
+            op => Test::Database {
+                op,
+                value: filter.value.clone(),
+            },
         };
-        FilterTest { column: filter.column.clone(), negate: filter.negate, test }
+        FilterTest {
+            column: filter.column.clone(),
+            negate: filter.negate,
+            test,
+        }
     });
-    ResolvedBinding { relation, tests: tests.collect(), bypasses_row_security: false }
+    ResolvedBinding {
+        relation,
+        tests: tests.collect(),
+        bypasses_row_security: false,
+    }
 }
 
 /// The database's answer about one change.
@@ -117,7 +142,7 @@ pub(crate) fn evaluate(change: &Change, tests: &[FilterTest]) -> bool {
     tests.iter().all(|test| {
         let value: i64 = change.filter_value(&test.column).unwrap().parse().unwrap();
         match &test.test {
-            Test::OneOf(values) => values.iter().any(|scalar| *scalar == Scalar::Int(value)),
+            Test::OneOf(values) => values.contains(&Scalar::Int(value)),
             Test::Database { value: divisor, .. } => value % divisor.parse::<i64>().unwrap() == 0,
             other => unreachable!("{other:?}"),
         }
@@ -126,11 +151,21 @@ pub(crate) fn evaluate(change: &Change, tests: &[FilterTest]) -> bool {
 
 impl Truth {
     pub(crate) fn new() -> Self {
-        let table = |oid| Arc::new(testing::table(oid, &format!("t{oid}"), "full id:int8:pk room:int4 number:int8"));
-        let start = Position { epoch: 1, batch: 1, seq: i64::MAX, tag: 17 };
+        let table = |oid| {
+            Arc::new(testing::table(
+                oid,
+                &format!("t{oid}"),
+                "full id:int8:pk room:int4 number:int8",
+            ))
+        };
+        let start = Position {
+            epoch: 1,
+            batch: 1,
+            seq: i64::MAX,
+            tag: 17,
+        };
         Self {
             changes: Vec::new(),
-            places: HashMap::new(),
             relations: (0..=TABLES).map(table).collect(),
             ends: vec![start],
             floor: start,
@@ -147,13 +182,17 @@ impl Truth {
     /// Commits a batch of up to `most` changes, perhaps none.
     pub(crate) fn commit(&mut self, random: &mut Random, most: usize, holes: bool) {
         self.batch += 1;
-        let end = Position { epoch: self.epoch, batch: self.batch, seq: i64::MAX, tag: random.next() };
+        let end = Position {
+            epoch: self.epoch,
+            batch: self.batch,
+            seq: i64::MAX,
+            tag: random.next(),
+        };
         let mut seq = 0;
         for _ in 0..random.below(most + 1) {
             seq += 1 + i64::try_from(random.below(3)).unwrap();
             let position = Position { seq, ..end };
             let entry = self.entry(position, random, holes);
-            self.places.insert(entry.number, self.changes.len());
             self.changes.push(entry);
         }
         self.ends.push(end);
@@ -163,45 +202,100 @@ impl Truth {
         if holes && random.chance(3) {
             let relation = &self.relations[random.below(self.relations.len())];
             let change = testing::change(position.seq, relation, "H");
-            return Entry { position, change, number: 0, room: 0 };
+            return Entry {
+                position,
+                change,
+                number: 0,
+                room: 0,
+            };
         }
         let relation = &self.relations[1 + random.below(TABLES as usize)];
         self.number += 1;
         let (number, room) = (self.number, i64::try_from(random.below(3)).unwrap() % ROOMS);
-        let row = |number: i64, room: i64| format!(r#"{{"id":{},"room":{room},"number":{number}}}"#, number % 5);
+        let row = |number: i64, room: i64| {
+            format!(r#"{{"id":{},"room":{room},"number":{number}}}"#, number % 5)
+        };
         let images = match random.below(3) {
             0 => format!("I {}", row(number, room)),
             1 => format!("U {} {}", row(number, room), row(-1, room + 1)),
             _ => format!("D {}", row(number, room)),
         };
-        Entry { position, change: testing::change(position.seq, relation, &images), number, room }
+        Entry {
+            position,
+            change: testing::change(position.seq, relation, &images),
+            number,
+            room,
+        }
     }
 
-    /// A new history: what was before cannot be continued.
+    /// A new history: what was before cannot be continued. Either an epoch begins, or the newest
+    /// batches were never there and others will have their numbers.
     pub(crate) fn break_off(&mut self, random: &mut Random) -> Position {
-        self.epoch += 1;
-        self.batch += 1;
-        let head = Position { epoch: self.epoch, batch: self.batch, seq: i64::MAX, tag: random.next() };
-        self.ends.push(head);
-        self.floor = head;
-        head
+        if random.chance(50) {
+            self.epoch += 1;
+            self.batch += 1;
+            let head = Position {
+                epoch: self.epoch,
+                batch: self.batch,
+                seq: i64::MAX,
+                tag: random.next(),
+            };
+            self.ends.push(head);
+        } else {
+            let kept = self.ends.len().saturating_sub(1 + random.below(5)).max(1);
+            self.ends.truncate(kept);
+            let end = self.end();
+            (self.epoch, self.batch) = (end.epoch, end.batch);
+            self.changes.retain(|entry| entry.position <= end);
+        }
+        if self.epoch > self.floor.epoch {
+            self.floor = self.end();
+        }
+        self.floor = self.floor.min(self.end());
+        self.end()
     }
 
     /// The changes after `after` up to the end of batch `end`, cut into pages at random places;
     /// some pages hold the end of the batch, some batches have no page.
-    pub(crate) fn pages(&self, after: Position, end: Position, random: &mut Random) -> Vec<Arc<Page>> {
-        let first = self.changes.partition_point(|entry| entry.position <= after);
+    pub(crate) fn pages(
+        &self,
+        after: Position,
+        end: Position,
+        random: &mut Random,
+    ) -> Vec<Arc<Page>> {
+        let first = self
+            .changes
+            .partition_point(|entry| entry.position <= after);
         let last = self.changes.partition_point(|entry| entry.position <= end);
         let mut pages = Vec::new();
         let mut rest = &self.changes[first..last];
         while let Some(entry) = rest.first() {
-            let batch = rest.iter().take_while(|other| other.position.batch == entry.position.batch).count();
-            let length = if random.chance(50) { batch } else { 1 + random.below(batch) };
+            let batch = rest
+                .iter()
+                .take_while(|other| other.position.batch == entry.position.batch)
+                .count();
+            let length = if random.chance(50) {
+                batch
+            } else {
+                1 + random.below(batch)
+            };
             let (page, left) = rest.split_at(length);
-            let is_whole = left.first().is_none_or(|next| next.position.batch != entry.position.batch);
-            let seq = if is_whole { i64::MAX } else { page[length - 1].position.seq };
+            let is_whole = left
+                .first()
+                .is_none_or(|next| next.position.batch != entry.position.batch);
+            let seq = if is_whole {
+                i64::MAX
+            } else {
+                page[length - 1].position.seq
+            };
             let changes = page.iter().map(|entry| entry.change.clone()).collect();
-            pages.push(Arc::new(Page::new(changes, Position { seq, ..entry.position })));
+            pages.push(Arc::new(Page::new(
+                changes,
+                Position {
+                    seq,
+                    ..entry.position
+                },
+            )));
             rest = left;
         }
         pages
@@ -209,28 +303,51 @@ impl Truth {
 
     /// The log's answer: a part of what follows `after`.
     pub(crate) fn read(&self, after: Position, random: &mut Random) -> Result<Replay, ReplayError> {
-        let known = self.ends.iter().find(|end| (end.epoch, end.batch) == (after.epoch, after.batch));
+        let known = self
+            .ends
+            .iter()
+            .find(|end| (end.epoch, end.batch) == (after.epoch, after.batch));
         if after.epoch != self.epoch || known.is_none_or(|known| known.tag != after.tag) {
             return Err(ReplayError::Refetch(RefetchReason::Epoch));
         }
         if after < self.floor {
             return Err(ReplayError::Refetch(RefetchReason::Retention));
         }
-        let later: Vec<_> = self.ends.iter().copied().filter(|end| *end > after).collect();
+        let later: Vec<_> = self
+            .ends
+            .iter()
+            .copied()
+            .filter(|end| *end > after)
+            .collect();
         let Some(reached) = later.get(random.below(later.len().max(1)).min(3)).copied() else {
-            return Ok(Replay { pages: Vec::new(), reached: after });
+            return Ok(Replay {
+                pages: Vec::new(),
+                reached: after,
+            });
         };
-        Ok(Replay { pages: self.pages(after, reached, random), reached })
+        Ok(Replay {
+            pages: self.pages(after, reached, random),
+            reached,
+        })
     }
 
     /// Changes in `(after, up_to]`.
     pub(crate) fn between(&self, after: Position, up_to: Position) -> &[Entry] {
-        let first = self.changes.partition_point(|entry| entry.position <= after);
-        let last = self.changes.partition_point(|entry| entry.position <= up_to);
+        let first = self
+            .changes
+            .partition_point(|entry| entry.position <= after);
+        let last = self
+            .changes
+            .partition_point(|entry| entry.position <= up_to);
         &self.changes[first..last.max(first)]
     }
 
     pub(crate) fn by_number(&self, number: i64) -> &Entry {
-        &self.changes[self.places[&number]]
+        let entry = self
+            .changes
+            .iter()
+            .rev()
+            .find(|entry| entry.number == number);
+        entry.expect("a change that was committed")
     }
 }

@@ -55,7 +55,9 @@ struct Queues {
 
 impl Queues {
     fn find(&mut self, key: ClientKey) -> Option<&mut Client> {
-        self.clients.iter_mut().find(|client| client.key == Some(key))
+        self.clients
+            .iter_mut()
+            .find(|client| client.key == Some(key))
     }
 }
 
@@ -75,7 +77,8 @@ impl Outlets for Queues {
     }
 
     fn is_full(&mut self, key: ClientKey) -> bool {
-        self.find(key).is_some_and(|client| client.queue.len() >= FULL)
+        self.find(key)
+            .is_some_and(|client| client.queue.len() >= FULL)
     }
 }
 
@@ -88,7 +91,12 @@ impl TokenVerifier for Tokens {
 }
 
 fn claims(role: &str) -> Arc<Claims> {
-    Arc::new(Claims { role: role.into(), subject: None, expires_at: None, json: "{}".into() })
+    Arc::new(Claims {
+        role: role.into(),
+        subject: None,
+        expires_at: None,
+        json: "{}".into(),
+    })
 }
 
 impl World {
@@ -114,11 +122,17 @@ impl World {
             bindings_per_channel_max: 100,
             ring_bytes_max: random.pick(&[0, 2_000, 20_000]),
             replay_bytes_max: 1_000,
-            evaluate_deadline: Duration::from_secs(if fate.slow_database || fate.outages { 3 } else { 3_600 }),
+            evaluate_deadline: Duration::from_secs(if fate.slow_database || fate.outages {
+                3
+            } else {
+                3_600
+            }),
             cursor_key: key.clone(),
         };
         let clients = (0..1 + random.below(6)).map(|_| {
-            let mut wishes: Vec<Wish> = (0..1 + random.below(3)).map(|_| Wish::random(&mut random)).collect();
+            let mut wishes: Vec<Wish> = (0..1 + random.below(3))
+                .map(|_| Wish::random(&mut random))
+                .collect();
             let all = wishes.clone();
             let mut place = 0;
             wishes.retain(|wish| {
@@ -133,11 +147,18 @@ impl World {
         Self {
             engine: Engine::new(Arc::new(config), Arc::new(Tokens)),
             truth: Truth::new(),
-            outlets: Queues { clients, killed: Vec::new(), refuses: false },
+            outlets: Queues {
+                clients,
+                killed: Vec::new(),
+                refuses: false,
+            },
             fed: 0,
             pending: Vec::new(),
             calls: Vec::new(),
-            now: Now { instant: Instant::now(), unix: 1_000_000 },
+            now: Now {
+                instant: Instant::now(),
+                unix: 1_000_000,
+            },
             key,
             told: Told::default(),
             fate,
@@ -183,7 +204,13 @@ impl World {
     }
 
     fn turn(&mut self) -> (&mut Engine, Turn<'_>) {
-        (&mut self.engine, Turn { now: self.now, outlets: &mut self.outlets })
+        (
+            &mut self.engine,
+            Turn {
+                now: self.now,
+                outlets: &mut self.outlets,
+            },
+        )
     }
 
     /// Takes the engine's calls, and lets go of clients that were killed.
@@ -209,9 +236,13 @@ impl World {
             return;
         }
         if self.pending.is_empty() {
-            let Some(end) = self.truth.ends.get(self.fed).copied() else { return };
+            let Some(end) = self.truth.ends.get(self.fed).copied() else {
+                return;
+            };
             if self.fed > 0 {
-                let pages = self.truth.pages(self.truth.ends[self.fed - 1], end, &mut self.random);
+                let pages = self
+                    .truth
+                    .pages(self.truth.ends[self.fed - 1], end, &mut self.random);
                 self.pending.extend(pages.into_iter().map(FeedEvent::Page));
             }
             if self.pending.is_empty() || self.random.chance(30) {
@@ -238,10 +269,22 @@ impl World {
 
     fn break_stream(&mut self) {
         if self.engine.wants_feed() && self.fed > 0 {
+            // What was sent before is read before: afterwards nobody can judge it.
+            for place in 0..self.outlets.clients.len() {
+                self.read(place, OVERFLOW);
+                self.outlets.clients[place].lose_track();
+                // Whoever is away now comes back with a cursor of a history that never was.
+                if self.random.chance(40) {
+                    self.disconnect_client(place);
+                }
+            }
             let head = self.truth.break_off(&mut self.random);
             self.pending.clear();
             self.fed = self.truth.ends.len();
-            self.event(FeedEvent::Break { reason: RefetchReason::Epoch, head });
+            self.event(FeedEvent::Break {
+                reason: RefetchReason::Epoch,
+                head,
+            });
         }
     }
 
@@ -257,24 +300,51 @@ impl World {
         }
         let place = self.random.below(self.calls.len());
         let call = self.calls.swap_remove(place);
-        if self.fate.slow_database && matches!(call, Call::Evaluate { .. }) && self.random.chance(10) {
+        if self.fate.slow_database
+            && matches!(call, Call::Evaluate { .. })
+            && self.random.chance(10)
+        {
             // The answer never comes.
             return;
         }
         let fails = self.fate.outages && self.random.chance(15);
         let answer = match call {
             Call::Resolve { spec, claims, .. } => {
-                let error = BindingError { message: "database away".to_owned(), retryable: true };
-                let outcome = if fails { Err(error) } else { Ok(resolve(&spec)) };
-                Answer::Resolved { spec, claims, outcome }
+                let error = BindingError {
+                    message: "database away".to_owned(),
+                    retryable: true,
+                };
+                let outcome = if fails {
+                    Err(error)
+                } else {
+                    Ok(resolve(&spec))
+                };
+                Answer::Resolved {
+                    spec,
+                    claims,
+                    outcome,
+                }
             }
-            Call::Evaluate { key, page, changes, tests } => {
+            Call::Evaluate {
+                key,
+                page,
+                changes,
+                tests,
+            } => {
                 let verdict = |index: &u32| evaluate(&page.changes[*index as usize], &tests);
-                let outcome = if fails { Err(EvaluateError("away".to_owned())) } else { Ok(changes.iter().map(verdict).collect()) };
+                let outcome = if fails {
+                    Err(EvaluateError("away".to_owned()))
+                } else {
+                    Ok(changes.iter().map(verdict).collect())
+                };
                 Answer::Evaluated { key, outcome }
             }
             Call::Read { key, after, .. } => {
-                let outcome = if fails { Err(ReplayError::Unavailable("away".to_owned())) } else { self.truth.read(after, &mut self.random) };
+                let outcome = if fails {
+                    Err(ReplayError::Unavailable("away".to_owned()))
+                } else {
+                    self.truth.read(after, &mut self.random)
+                };
                 Answer::Read { key, outcome }
             }
         };
@@ -319,7 +389,9 @@ impl World {
     }
 
     fn send(&mut self, place: usize, text: &str) {
-        let Some(key) = self.outlets.clients[place].key else { return };
+        let Some(key) = self.outlets.clients[place].key else {
+            return;
+        };
         let frame = decode_text(Vsn::V2, text).unwrap();
         let (engine, mut turn) = self.turn();
         engine.receive(key, frame, &mut turn);
@@ -341,6 +413,10 @@ impl World {
 
     fn disconnect(&mut self) {
         let place = self.random.below(self.outlets.clients.len());
+        self.disconnect_client(place);
+    }
+
+    fn disconnect_client(&mut self, place: usize) {
         let client = &mut self.outlets.clients[place];
         client.queue.clear();
         if let Some(key) = client.key.take() {
@@ -356,7 +432,14 @@ impl World {
 
     /// Everything works again and everybody is there: what is owed has to come.
     fn settle(&mut self) {
-        self.fate = Fate { holes: false, breaks: false, retention: false, outages: false, slow_database: false, forgery: false };
+        self.fate = Fate {
+            holes: false,
+            breaks: false,
+            retention: false,
+            outages: false,
+            slow_database: false,
+            forgery: false,
+        };
         self.calm();
         let from = self.truth.end();
         for _ in 0..8 {

@@ -9,12 +9,21 @@ use pgrelay_relay::{
     Config, Metrics, NewSocket, Ports, Relay, Shard, build,
     change::{Page, Relation},
     filter::{FilterTest, ResolvedBinding, Scalar, Test},
-    ports::{Authorizer, BindingError, ChangeLog, Claims, EvaluateError, Feed as _, FeedEvent, Replay, ReplayError, TokenVerifier},
+    ports::{
+        Authorizer, BindingError, ChangeLog, Claims, EvaluateError, Feed as _, FeedEvent, Replay,
+        ReplayError, TokenVerifier,
+    },
     testing,
 };
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::{WebSocketStream, tungstenite::{Message, protocol::Role}};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        protocol::{Role, WebSocketConfig},
+    },
+};
 use tokio_util::sync::CancellationToken;
 
 /// Grants everything, knows one table, has one page per batch.
@@ -23,31 +32,59 @@ pub(crate) struct Database {
 }
 
 impl ChangeLog for Database {
-    fn read(&self, after: Position, _bytes_max: usize) -> BoxFuture<'static, Result<Replay, ReplayError>> {
-        let pages: Vec<_> = self.pages.iter().filter(|page| page.end > after).cloned().collect();
+    fn read(
+        &self,
+        after: Position,
+        _bytes_max: usize,
+    ) -> BoxFuture<'static, Result<Replay, ReplayError>> {
+        let pages: Vec<_> = self
+            .pages
+            .iter()
+            .filter(|page| page.end > after)
+            .cloned()
+            .collect();
         let reached = pages.last().map_or(after, |page| page.end);
         std::future::ready(Ok(Replay { pages, reached })).boxed()
     }
 }
 
 impl Authorizer for Database {
-    fn resolve(&self, spec: Arc<BindingSpec>, _claims: Arc<Claims>) -> BoxFuture<'static, Result<ResolvedBinding, BindingError>> {
+    fn resolve(
+        &self,
+        spec: Arc<BindingSpec>,
+        _claims: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ResolvedBinding, BindingError>> {
         let known = spec.table == NamePattern::Exact("messages".into());
         let test = |filter: &pgrelay_protocol::Filter| FilterTest {
             column: filter.column.clone(),
             negate: filter.negate,
             test: match filter.op {
                 FilterOp::Eq => Test::OneOf(Arc::new([Scalar::Int(filter.value.parse().unwrap())])),
-                op => Test::Database { op, value: filter.value.clone() },
+                op => Test::Database {
+                    op,
+                    value: filter.value.clone(),
+                },
             },
         };
-        let error = BindingError { message: "no such table".to_owned(), retryable: false };
+        let error = BindingError {
+            message: "no such table".to_owned(),
+            retryable: false,
+        };
         let tests = spec.filters.iter().map(test).collect();
-        let resolved = ResolvedBinding { relation: Some(1), tests, bypasses_row_security: false };
+        let resolved = ResolvedBinding {
+            relation: Some(1),
+            tests,
+            bypasses_row_security: false,
+        };
         std::future::ready(if known { Ok(resolved) } else { Err(error) }).boxed()
     }
 
-    fn evaluate(&self, _page: Arc<Page>, changes: Vec<u32>, _tests: Arc<[FilterTest]>) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>> {
+    fn evaluate(
+        &self,
+        _page: Arc<Page>,
+        changes: Vec<u32>,
+        _tests: Arc<[FilterTest]>,
+    ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>> {
         std::future::ready(Ok(vec![true; changes.len()])).boxed()
     }
 }
@@ -55,13 +92,24 @@ impl Authorizer for Database {
 struct Tokens;
 
 impl TokenVerifier for Tokens {
-    fn verify(&self, _token: &str, _now: u64) -> Result<Arc<Claims>, TokenError> {
-        Ok(claims())
+    fn verify(&self, token: &str, _now: u64) -> Result<Arc<Claims>, TokenError> {
+        Ok(claims_of(token))
     }
 }
 
 pub(crate) fn claims() -> Arc<Claims> {
-    Arc::new(Claims { role: "anon".into(), subject: None, expires_at: None, json: "{}".into() })
+    claims_of("anon")
+}
+
+/// Claims of the size that tokens in the field have.
+fn claims_of(subject: &str) -> Arc<Claims> {
+    let padding = "x".repeat(400);
+    Arc::new(Claims {
+        role: "authenticated".into(),
+        subject: Some(subject.into()),
+        expires_at: Some(u64::MAX),
+        json: format!(r#"{{"sub":"{subject}","padding":"{padding}"}}"#).into(),
+    })
 }
 
 pub(crate) fn config() -> Config {
@@ -90,28 +138,54 @@ pub(crate) struct World {
 
 impl World {
     /// Runs `script` beside the shard; both have to end.
-    pub(crate) async fn run<F: Future<Output = ()>>(config: Config, script: impl FnOnce(Self) -> F) {
+    pub(crate) async fn run<F: Future<Output = ()>>(
+        config: Config,
+        script: impl FnOnce(Self) -> F,
+    ) {
         Self::run_with(config, Database { pages: Vec::new() }, script).await;
     }
 
-    pub(crate) async fn run_with<F: Future<Output = ()>>(config: Config, database: Database, script: impl FnOnce(Self) -> F) {
+    pub(crate) async fn run_with<F: Future<Output = ()>>(
+        config: Config,
+        database: Database,
+        script: impl FnOnce(Self) -> F,
+    ) {
         let database = Arc::new(database);
-        let ports = Ports { log: database.clone(), authorizer: database, tokens: Arc::new(Tokens) };
+        let ports = Ports {
+            log: Arc::<Database>::clone(&database),
+            authorizer: database,
+            tokens: Arc::new(Tokens),
+        };
         let metrics = Arc::new(Metrics::default());
         let (relay, mut shards) = build(config, &ports, &metrics);
-        let relation = Arc::new(testing::table(1, "messages", "id:int8:pk room:int8 body:text"));
+        let relation = Arc::new(testing::table(
+            1,
+            "messages",
+            "id:int8:pk room:int8 body:text",
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let world = Self { relay, metrics, relation, listener };
-        world.relay.publish(FeedEvent::Head(testing::position(1, i64::MAX))).await.unwrap();
+        let world = Self {
+            relay,
+            metrics,
+            relation,
+            listener,
+        };
+        world
+            .relay
+            .publish(FeedEvent::Head(testing::position(1, i64::MAX)))
+            .await
+            .unwrap();
         let stop = CancellationToken::new();
         let shard: Shard = shards.remove(0);
         let script = async {
             script(world).await;
             stop.cancel();
         };
-        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(shard.run(stop.clone()), script) })
-            .await
-            .expect("the script comes to its end");
+        tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::join!(shard.run(stop.clone()), script)
+        })
+        .await
+        .expect("the script comes to its end");
     }
 
     pub(crate) async fn connect(&self) -> Client {
@@ -124,21 +198,42 @@ impl World {
         let (client, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
         let socket = accepted.unwrap().0.into_std().unwrap();
         let (vsn, token) = (Vsn::V2, "token".into());
-        self.relay.accept(NewSocket { socket, early, vsn, token, claims: claims() }).unwrap();
-        Client { socket: WebSocketStream::from_raw_socket(client.unwrap(), Role::Client, None).await }
+        self.relay
+            .accept(NewSocket {
+                socket,
+                early,
+                vsn,
+                token,
+                claims: claims(),
+            })
+            .unwrap();
+        let small = WebSocketConfig::default()
+            .read_buffer_size(1_024)
+            .write_buffer_size(0);
+        let socket = WebSocketStream::from_raw_socket(client.unwrap(), Role::Client, Some(small));
+        Client {
+            socket: socket.await,
+        }
     }
 
     /// Batch `batch`: an insert for each room, with a body of `bytes`.
     pub(crate) fn page(&self, batch: u64, rooms: &[i64], bytes: usize) -> Arc<Page> {
         let body = "x".repeat(bytes);
         let change = |(seq, room): (i64, &i64)| {
-            testing::change(seq, &self.relation, &format!(r#"I {{"id":{batch},"room":{room},"body":"{body}"}}"#))
+            testing::change(
+                seq,
+                &self.relation,
+                &format!(r#"I {{"id":{batch},"room":{room},"body":"{body}"}}"#),
+            )
         };
         testing::page(batch, (1..).zip(rooms).map(change).collect())
     }
 
     pub(crate) async fn insert(&self, batch: u64, rooms: &[i64], bytes: usize) {
-        self.relay.publish(FeedEvent::Page(self.page(batch, rooms, bytes))).await.unwrap();
+        self.relay
+            .publish(FeedEvent::Page(self.page(batch, rooms, bytes)))
+            .await
+            .unwrap();
     }
 
     pub(crate) fn metric(&self, line: &str) -> bool {
@@ -159,6 +254,11 @@ impl Client {
         self.socket.send(message).await.unwrap();
     }
 
+    /// The socket alone, without the buffers of a client.
+    pub(crate) fn into_bare(self) -> std::net::TcpStream {
+        self.socket.into_inner().into_std().unwrap()
+    }
+
     /// The next message that is no ping or pong.
     pub(crate) async fn next(&mut self) -> Option<Message> {
         self.socket.next().await.and_then(Result::ok)
@@ -177,7 +277,17 @@ impl Client {
         if let Some(since) = since {
             entry["since"] = since.into();
         }
-        let join = json!(["1", "1", "realtime:room", "phx_join", {"config": {"postgres_changes": [entry]}}]);
+        let payload = json!({
+            "config": {"postgres_changes": [entry]},
+            "access_token": format!("user {room}"),
+        });
+        let join = json!([
+            "1",
+            "1",
+            format!("realtime:room{room}"),
+            "phx_join",
+            payload
+        ]);
         self.send(Message::text(join.to_string())).await;
         assert_eq!(self.json().await[3], "phx_reply");
         let system = self.json().await;
@@ -189,7 +299,9 @@ impl Client {
     pub(crate) async fn close_code(&mut self) -> u16 {
         loop {
             match self.socket.next().await {
-                Some(Ok(Message::Close(frame))) => return frame.map_or(1005, |frame| frame.code.into()),
+                Some(Ok(Message::Close(frame))) => {
+                    return frame.map_or(1005, |frame| frame.code.into());
+                }
                 Some(Ok(_)) => {}
                 other => unreachable!("{other:?} before the close frame"),
             }

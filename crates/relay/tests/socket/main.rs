@@ -1,5 +1,8 @@
 //! The relay over real sockets: what a client sees on the wire.
 
+#![expect(clippy::unwrap_used, reason = "a file of tests")]
+
+#[allow(dead_code, reason = "shared with the test of memory")]
 mod harness;
 
 use std::time::Duration;
@@ -22,15 +25,24 @@ async fn a_change_reaches_those_who_asked_for_it_and_nobody_else() {
         world.insert(2, &[1, 2], 3).await;
         for (client, room) in [(&mut one, 1), (&mut two, 2)] {
             let message = client.json().await;
-            assert_eq!((&message[2], &message[3]), (&json!("realtime:room"), &json!("postgres_changes")));
-            assert_eq!(message[4]["data"]["record"], json!({"id": 2, "room": room, "body": "xxx"}));
+            assert_eq!(
+                (&message[2], &message[3]),
+                (
+                    &json!(format!("realtime:room{room}")),
+                    &json!("postgres_changes")
+                )
+            );
+            assert_eq!(
+                message[4]["data"]["record"],
+                json!({"id": 2, "room": room, "body": "xxx"})
+            );
             assert_eq!(message[4]["cursor"], Value::Null);
         }
         world.insert(3, &[2], 0).await;
         assert_eq!(two.json().await[4]["data"]["record"]["id"], 3);
         world.insert(4, &[1], 0).await;
         assert_eq!(one.json().await[4]["data"]["record"]["id"], 4);
-        assert!(world.metric("relay_deliveries_total 4"));
+        assert!(world.metric("pgrelay_relay_deliveries_total 4"));
     })
     .await;
 }
@@ -39,8 +51,12 @@ async fn a_change_reaches_those_who_asked_for_it_and_nobody_else() {
 async fn what_came_with_the_upgrade_is_read_first() {
     World::run(config(), |world| async move {
         // A masked ping, cut in the middle.
-        let mut client = world.connect_with(Bytes::from_static(&[0x89, 0x81, 1, 2])).await;
-        tokio::io::AsyncWriteExt::write_all(client.socket.get_mut(), &[3, 4, b'p' ^ 1]).await.unwrap();
+        let mut client = world
+            .connect_with(Bytes::from_static(&[0x89, 0x81, 1, 2]))
+            .await;
+        tokio::io::AsyncWriteExt::write_all(client.socket.get_mut(), &[3, 4, b'p' ^ 1])
+            .await
+            .unwrap();
         assert_eq!(client.next().await, Some(Message::Pong("p".into())));
     })
     .await;
@@ -54,8 +70,13 @@ async fn garbage_harms_nobody() {
             client.send(Message::text(text)).await;
         }
         client.send(Message::binary(vec![9, 9, 9])).await;
-        client.send(Message::text(r#"[null,"7","phoenix","heartbeat",{}]"#)).await;
-        assert_eq!(client.json().await, json!([null, "7", "phoenix", "phx_reply", {"status": "ok", "response": {}}]));
+        client
+            .send(Message::text(r#"[null,"7","phoenix","heartbeat",{}]"#))
+            .await;
+        assert_eq!(
+            client.json().await,
+            json!([null, "7", "phoenix", "phx_reply", {"status": "ok", "response": {}}])
+        );
     })
     .await;
 }
@@ -89,8 +110,14 @@ async fn closes_have_their_codes() {
         client.send(oversize()).await;
         assert_eq!(client.close_code().await, 1009);
         let mut client = world.connect().await;
-        tokio::io::AsyncWriteExt::write_all(client.socket.get_mut(), &[0x81, 0x01, b'a']).await.unwrap();
-        assert_eq!(client.close_code().await, 1002, "frames of clients are masked");
+        tokio::io::AsyncWriteExt::write_all(client.socket.get_mut(), &[0x81, 0x01, b'a'])
+            .await
+            .unwrap();
+        assert_eq!(
+            client.close_code().await,
+            1002,
+            "frames of clients are masked"
+        );
         let mut client = world.connect().await;
         client.send(Message::Close(None)).await;
         assert_eq!(client.close_code().await, 1005);
@@ -101,10 +128,16 @@ async fn closes_have_their_codes() {
 
 #[tokio::test(start_paused = true)]
 async fn silence_is_closed_after_the_idle_timeout() {
-    World::run(Config { idle_timeout: Duration::from_secs(50), ..config() }, |world| async move {
-        let mut client = world.connect().await;
-        assert_eq!(client.close_code().await, 1000);
-    })
+    World::run(
+        Config {
+            idle_timeout: Duration::from_secs(50),
+            ..config()
+        },
+        |world| async move {
+            let mut client = world.connect().await;
+            assert_eq!(client.close_code().await, 1000);
+        },
+    )
     .await;
 }
 
@@ -115,7 +148,7 @@ async fn a_client_that_does_not_keep_up_is_closed_and_nobody_else_notices() {
         slow.join(1, None).await;
         quick.join(1, None).await;
         let mut batch = 1;
-        while !world.metric("relay_overflows_total 1") {
+        while !world.metric("pgrelay_relay_overflows_total 1") {
             batch += 1;
             world.insert(batch, &[1], 100_000).await;
             assert_eq!(quick.json().await[4]["data"]["record"]["id"], batch);
@@ -133,7 +166,10 @@ async fn a_client_that_was_away_gets_what_it_missed_then_what_is_new() {
         let mut client = world.connect().await;
         client.join(1, Some("now")).await;
         world.insert(2, &[1], 0).await;
-        let cursor = client.json().await[4]["cursor"].as_str().unwrap().to_owned();
+        let cursor = client.json().await[4]["cursor"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         drop(client);
         for batch in 3..40 {
             world.insert(batch, &[1, 2], 10_000).await;
@@ -150,14 +186,28 @@ async fn a_client_that_was_away_gets_what_it_missed_then_what_is_new() {
 
 #[tokio::test]
 async fn what_the_ring_does_not_hold_comes_from_the_log() {
-    let relation = std::sync::Arc::new(pgrelay_relay::testing::table(1, "messages", "id:int8:pk room:int8 body:text"));
+    let relation = std::sync::Arc::new(pgrelay_relay::testing::table(
+        1,
+        "messages",
+        "id:int8:pk room:int8 body:text",
+    ));
     let page = |batch| {
         let row = format!(r#"I {{"id":{batch},"room":1,"body":""}}"#);
-        pgrelay_relay::testing::page(batch, vec![pgrelay_relay::testing::change(1, &relation, &row)])
+        pgrelay_relay::testing::page(
+            batch,
+            vec![pgrelay_relay::testing::change(1, &relation, &row)],
+        )
     };
-    let database = Database { pages: (2..30).map(page).collect() };
-    let config = Config { ring_bytes_max: 0, ..config() };
-    let cursor = config.cursor_key.seal(pgrelay_relay::testing::position(10, 1));
+    let database = Database {
+        pages: (2..30).map(page).collect(),
+    };
+    let config = Config {
+        ring_bytes_max: 0,
+        ..config()
+    };
+    let cursor = config
+        .cursor_key
+        .seal(pgrelay_relay::testing::position(10, 1));
     World::run_with(config, database, |world| async move {
         for batch in 2..30 {
             world.insert(batch, &[1], 0).await;
@@ -182,7 +232,12 @@ fn spec() -> BindingSpec {
 }
 
 fn request(since: Option<Since>) -> StreamRequest {
-    StreamRequest { claims: claims(), token: "token".into(), specs: vec![spec()], since }
+    StreamRequest {
+        claims: claims(),
+        token: "token".into(),
+        specs: vec![spec()],
+        since,
+    }
 }
 
 #[tokio::test]
@@ -190,12 +245,18 @@ async fn a_stream_gets_changes_with_cursors_and_goes_on_from_one() {
     World::run(config(), |world| async move {
         let mut events = world.relay.subscribe(request(None)).await.unwrap();
         let start = events.next().await.unwrap();
-        assert_eq!((start.kind, start.cursor.is_some()), (StreamEventKind::System, true));
+        assert_eq!(
+            (start.kind, start.cursor.is_some()),
+            (StreamEventKind::System, true)
+        );
         world.insert(2, &[1], 0).await;
         let change = events.next().await.unwrap();
         assert_eq!(change.kind, StreamEventKind::Change);
         let json: Value = serde_json::from_slice(&change.json).unwrap();
-        assert_eq!((json["ids"][0].as_u64(), json["cursor"].as_str()), (Some(1), change.cursor.as_deref()));
+        assert_eq!(
+            (json["ids"][0].as_u64(), json["cursor"].as_str()),
+            (Some(1), change.cursor.as_deref())
+        );
         drop(events);
         world.insert(3, &[1], 0).await;
         let since = Some(Since::Cursor(change.cursor.as_deref().unwrap().into()));
@@ -203,7 +264,7 @@ async fn a_stream_gets_changes_with_cursors_and_goes_on_from_one() {
         assert_eq!(events.next().await.unwrap().kind, StreamEventKind::System);
         let json: Value = serde_json::from_slice(&events.next().await.unwrap().json).unwrap();
         assert_eq!(json["data"]["record"]["id"], 3);
-        assert!(world.metric("relay_streams 1"));
+        assert!(world.metric("pgrelay_relay_streams 1"));
     })
     .await;
 }
@@ -213,7 +274,7 @@ async fn a_stream_that_is_not_read_ends() {
     World::run(config(), |world| async move {
         let mut stalled = world.relay.subscribe(request(None)).await.unwrap();
         let mut batch = 1;
-        while !world.metric("relay_overflows_total 1") {
+        while !world.metric("pgrelay_relay_overflows_total 1") {
             batch += 1;
             world.insert(batch, &[1], 10_000).await;
             tokio::task::yield_now().await;
@@ -239,7 +300,13 @@ async fn a_drain_sends_everybody_elsewhere_and_the_shard_ends() {
         }
         while events.next().await.is_some() {}
         drop(sockets);
-        while pgrelay_relay::ports::Feed::publish(&world.relay, pgrelay_relay::ports::FeedEvent::CatalogChanged).await.is_ok() {
+        while pgrelay_relay::ports::Feed::publish(
+            &world.relay,
+            pgrelay_relay::ports::FeedEvent::CatalogChanged,
+        )
+        .await
+        .is_ok()
+        {
             tokio::task::yield_now().await;
         }
     })
