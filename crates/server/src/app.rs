@@ -153,10 +153,8 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
     let relay_metrics = Arc::new(relay::Metrics::default());
     relay_metrics.register(registry);
 
-    let key = schema::patiently(serve.start_timeout, "read the cursor key", || {
-        capture::cursor_key(&serve.database)
-    })
-    .await?;
+    let key =
+        schema::patiently(serve.start_timeout, || capture::cursor_key(&serve.database)).await?;
     let parts = capture::open(serve.database, capture_metrics);
     let tokens: Arc<dyn TokenVerifier> = Arc::new(serve.signing.verifier());
     let ports = relay::Ports {

@@ -7,8 +7,8 @@ use pgrelay_capture::{self as capture, Arm, Endpoint, UrlError};
 
 use crate::{
     auth::{ApiKeys, KeySet, Verifier},
+    chain::Chain,
     secret::Secret,
-    tasks::Chain,
 };
 
 /// HS256 is as strong as its secret, up to this length.
