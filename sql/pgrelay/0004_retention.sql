@@ -187,7 +187,9 @@ declare
   patient boolean;
   recycled bigint;
 begin
-  perform setval('pgrelay.log_segment_bytes_max', greatest(bytes_max / 2, 1048576));
+  -- Ahead of a segment that cannot be left: only a log that nobody looks after is abandoned.
+  perform setval('pgrelay.log_segment_bytes_max', greatest(bytes_max / 2, 1048576)
+                 + coalesce((select s.bytes from pgrelay.segments() s where s.segment = writing), 0));
 
   -- A segment is added before it is needed and used in a later round: setval is seen at once, and
   -- is not taken back with the transaction, so it must name one that everybody sees and that stays.
