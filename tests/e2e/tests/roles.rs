@@ -286,6 +286,9 @@ async fn names_in_public_and_in_pg_temp_shadow_nothing() {
         )
         .await;
     let reader = database.another_session().await;
-    let last = "select string_agg(op::text || ' ' || oversize, ', ' order by seq) from pgrelay.log where relid <> 0";
-    assert_eq!(reader.value(last).await, "I false, I true");
+    let logged = "select string_agg(op::text || ' ' || oversize, ', ' order by seq) from pgrelay.log where relid <> 0";
+    assert_eq!(
+        reader.value(logged).await,
+        "I false, U false, D false, H false, I false, I true"
+    );
 }
