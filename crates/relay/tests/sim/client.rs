@@ -169,77 +169,23 @@ impl Client {
     }
 
     fn system(&mut self, payload: &Value, truth: &Truth, key: &CursorKey, told: &mut Told) {
-        let cursor = payload["cursor"]
-            .as_str()
-            .map(|cursor| key.open(cursor).unwrap());
+        let cursor = payload["cursor"].as_str();
+        let cursor = cursor.map(|cursor| key.open(cursor).unwrap());
         match payload["message"].as_str().unwrap() {
             "Subscribed to PostgreSQL" => {
-                assert_eq!(cursor.is_some(), self.resumes, "{payload}");
-                if payload["recovered"] == true {
-                    told.recovered += 1;
-                    let has_position = |binding: &Binding| binding.seen.is_some();
-                    assert!(self.bindings.iter().any(has_position));
-                }
-                // Beside one that goes on from the past, a new binding starts later than that.
-                let all_new = self.bindings.iter().all(|binding| binding.seen.is_none());
-                for binding in self.bindings.iter_mut().filter(|binding| !binding.refused) {
-                    binding.live = true;
-                    if all_new {
-                        binding.seen = cursor;
-                    }
-                }
+                let recovered = payload["recovered"] == true;
+                told.recovered += usize::from(recovered);
+                self.subscribed(cursor, recovered);
             }
             "checkpoint" => {
                 told.checkpoints += 1;
-                let cursor = cursor.unwrap();
-                self.advance(cursor, "checkpoint");
-                for binding in self
-                    .bindings
-                    .iter_mut()
-                    .filter(|it| !it.refused && !it.stale)
-                {
-                    let owes = |entry: &&Entry| {
-                        binding.wish.wants(entry) || binding.wish.is_hit_by_hole(entry)
-                    };
-                    let missing = truth
-                        .between(binding.seen.unwrap_or(cursor), cursor)
-                        .iter()
-                        .find(owes);
-                    assert!(
-                        missing.is_none(),
-                        "checkpoint {cursor:?} covers {:?}",
-                        missing.unwrap().position
-                    );
-                    binding.seen = binding.seen.map(|seen| seen.max(cursor));
-                }
+                self.checkpoint(cursor.unwrap(), truth);
             }
             "must_refetch" => {
                 let reason = payload["reason"].as_str().unwrap();
                 *told.refetch.entry(reason.to_owned()).or_default() += 1;
-                let cursor = cursor.unwrap();
-                assert!(self.resumes && self.may_hear.contains(&reason), "{payload}");
-                if reason == "epoch" {
-                    // Another history, or less of it.
-                    self.last = Some(cursor);
-                }
-                self.advance(cursor, "must_refetch");
-                let id = payload["binding"].as_u64();
-                for binding in self
-                    .bindings
-                    .iter_mut()
-                    .filter(|binding| id.is_none_or(|id| id == binding.id))
-                {
-                    if reason == "hole" {
-                        let seen = binding.seen.unwrap_or(truth.start());
-                        let here = truth
-                            .between(seen, cursor)
-                            .iter()
-                            .any(|entry| binding.wish.is_hit_by_hole(entry));
-                        assert!(here || id.is_none(), "no hole before {cursor:?}");
-                    }
-                    binding.seen = Some(cursor);
-                    (binding.stale, binding.refused, binding.live) = (false, false, true);
-                }
+                let binding = payload["binding"].as_u64();
+                self.must_refetch(cursor.unwrap(), reason, binding, truth);
             }
             "database away" => {}
             "not published" => {
@@ -252,6 +198,59 @@ impl Client {
                 }
             }
             other => unreachable!("{other}"),
+        }
+    }
+
+    fn subscribed(&mut self, cursor: Option<Position>, recovered: bool) {
+        assert_eq!(cursor.is_some(), self.resumes);
+        let all_new = self.bindings.iter().all(|binding| binding.seen.is_none());
+        assert!(!(recovered && all_new), "nothing was asked to be recovered");
+        for binding in self.bindings.iter_mut().filter(|it| !it.refused) {
+            binding.live = true;
+            // Beside one that goes on from the past, a new binding starts later than that.
+            if all_new {
+                binding.seen = cursor;
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, cursor: Position, truth: &Truth) {
+        self.advance(cursor, "checkpoint");
+        for binding in self
+            .bindings
+            .iter_mut()
+            .filter(|it| !it.refused && !it.stale)
+        {
+            let owes =
+                |entry: &&Entry| binding.wish.wants(entry) || binding.wish.is_hit_by_hole(entry);
+            let seen = binding.seen.unwrap_or(cursor);
+            if let Some(missing) = truth.between(seen, cursor).iter().find(owes) {
+                unreachable!("checkpoint {cursor:?} covers {:?}", missing.position);
+            }
+            binding.seen = binding.seen.map(|seen| seen.max(cursor));
+        }
+    }
+
+    fn must_refetch(&mut self, cursor: Position, reason: &str, id: Option<u64>, truth: &Truth) {
+        assert!(self.resumes && self.may_hear.contains(&reason), "{reason}");
+        if reason == "epoch" {
+            // Another history, or less of it.
+            self.last = Some(cursor);
+        }
+        self.advance(cursor, "must_refetch");
+        for binding in self
+            .bindings
+            .iter_mut()
+            .filter(|it| id.is_none_or(|id| id == it.id))
+        {
+            if reason == "hole" && id.is_some() {
+                let seen = binding.seen.unwrap_or(truth.start());
+                let mut between = truth.between(seen, cursor).iter();
+                let here = between.any(|entry| binding.wish.is_hit_by_hole(entry));
+                assert!(here, "no hole before {cursor:?}");
+            }
+            binding.seen = Some(cursor);
+            (binding.stale, binding.refused, binding.live) = (false, false, true);
         }
     }
 
