@@ -202,6 +202,8 @@ begin
     || 'pgrelay.check_abandoned(), pgrelay.log_hole(oid) to pgrelay_capture; '
     || 'alter function pgrelay.capture() owner to pgrelay_capture; '
     || 'alter function pgrelay.capture_truncate() owner to pgrelay_capture; '
+    -- Whoever attaches triggers needs this, and lost it with the ownership.
+    || format('grant execute on function pgrelay.capture(), pgrelay.capture_truncate() to %I; ', current_user)
     || 'revoke create on schema pgrelay from pgrelay_capture;';
   begin
     execute script;

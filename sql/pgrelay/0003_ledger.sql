@@ -46,6 +46,7 @@ create function pgrelay.read(batch bigint, after_seq bigint, rows_max int, relat
                  new_ctid tid, old_ctid tid, at timestamptz)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set enable_sort = off  -- a sort of all that is left looks cheaper than the index, and is paid for every page
 as $$
 #variable_conflict use_column
 declare
