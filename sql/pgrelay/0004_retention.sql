@@ -1,13 +1,14 @@
 -- Retention: segments are recycled with TRUNCATE, one lock attempt of at most 50 ms at a time, and
 -- only after a proof under that lock.
 
+-- The default partition has no number. (Nor have other relations, whose names may be looked at too.)
 create function pgrelay.segments()
   returns table (leaf regclass, segment bigint, bytes bigint)
   language sql stable
   set search_path = pg_catalog, pg_temp
 as $$
   select i.inhrelid::regclass,
-         nullif(regexp_replace(c.relname, '^log_', ''), 'default')::bigint,
+         substring(c.relname from '^log_(\d+)$')::bigint,
          pg_total_relation_size(i.inhrelid)
     from pg_inherits i
     join pg_class c on c.oid = i.inhrelid
@@ -186,7 +187,9 @@ declare
   patient boolean;
   recycled bigint;
 begin
-  perform setval('pgrelay.log_segment_bytes_max', greatest(bytes_max / 2, 1048576));
+  -- Ahead of a segment that cannot be left: only a log that nobody looks after is abandoned.
+  perform setval('pgrelay.log_segment_bytes_max', greatest(bytes_max / 2, 1048576)
+                 + coalesce((select s.bytes from pgrelay.segments() s where s.segment = writing), 0));
 
   -- A segment is added before it is needed and used in a later round: setval is seen at once, and
   -- is not taken back with the transaction, so it must name one that everybody sees and that stays.
@@ -231,7 +234,7 @@ begin
     select c.oid::regclass as leaf
       from pg_inherits i join pg_class c on c.oid = i.inhrelid
      where i.inhparent = 'pgrelay.ledger'::regclass
-       and (regexp_replace(c.relname, '^ledger_', '')::bigint + 1) << 20 <= floor_id
+       and (substring(c.relname from '^ledger_(\d+)$')::bigint + 1) << 20 <= floor_id
   loop
     begin
       execute format('drop table %s', part.leaf);

@@ -69,6 +69,13 @@ impl Schema {
 
     /// Applies the migrations, each in a transaction.
     pub async fn install(&self, session: &Session) {
+        // A role belongs to the whole server, where other tests migrate at the same moment.
+        session
+            .run(
+                "do $$ begin create role pgrelay_capture nologin noinherit;
+                 exception when duplicate_object or unique_violation then null; end $$",
+            )
+            .await;
         for file in &self.0 {
             session.run(&format!("begin;\n{file};\ncommit")).await;
         }
