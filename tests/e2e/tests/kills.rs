@@ -86,6 +86,7 @@ fn settings(builder: RelayBuilder) -> RelayBuilder {
     builder
         .allow("lost the change log")
         .allow("could not be recycled")
+        .allow("housekeeping failed")
         .allow("cannot")
 }
 
