@@ -1,0 +1,226 @@
+-- Who may see and do what. Rights end at columns and policies; what a policy cannot say, a trigger does.
+
+alter table public.bookings enable row level security;
+alter table public.messages enable row level security;
+alter table public.participants enable row level security;
+alter table public.receipts enable row level security;
+alter table public.booking_status_history enable row level security;
+alter table public.assignments enable row level security;
+alter table public.canned_replies enable row level security;
+alter table pgrelay_chat.inbox enable row level security;
+
+-- The sub-selects make PostgreSQL ask once per statement and not once per row.
+create policy chat_read on public.bookings for select using (
+  (select pgrelay_chat.is_operator()) or id in (select pgrelay_chat.caller_bookings()));
+create policy chat_team on public.bookings using ((select pgrelay_chat.is_operator()));
+
+create policy chat_read on public.messages for select using (
+  (select pgrelay_chat.is_operator())
+  or (message_type <> 'note' and booking_id in (select pgrelay_chat.caller_bookings())));
+create policy chat_send on public.messages for insert with check (
+  (select pgrelay_chat.is_operator()) or booking_id in (select pgrelay_chat.caller_bookings()));
+-- Nobody deletes a system message: without it a status would have changed in silence.
+create policy chat_delete on public.messages for update using (
+  message_type <> 'system'
+  and ((select pgrelay_chat.is_operator()) or sender_id = (select pgrelay_chat.caller_id())));
+create policy chat_bury on public.messages for delete using (
+  message_type <> 'system'
+  and ((select pgrelay_chat.is_operator()) or sender_id = (select pgrelay_chat.caller_id())));
+
+create policy chat_read on public.participants for select using (
+  (select pgrelay_chat.is_operator()) or booking_id in (select pgrelay_chat.caller_bookings()));
+create policy chat_team on public.participants using ((select pgrelay_chat.caller_role()) = 'service_role');
+
+create policy chat_read on public.receipts for select using (
+  (select pgrelay_chat.is_operator()) or booking_id in (select pgrelay_chat.caller_bookings()));
+create policy chat_own on public.receipts using (
+  participant_id = (select pgrelay_chat.caller_id())
+  and ((select pgrelay_chat.is_operator()) or booking_id in (select pgrelay_chat.caller_bookings())));
+create policy chat_team on public.receipts using ((select pgrelay_chat.caller_role()) = 'service_role');
+
+create policy chat_read on public.booking_status_history for select using (
+  (select pgrelay_chat.is_operator()) or booking_id in (select pgrelay_chat.caller_bookings()));
+
+create policy chat_team on public.assignments using ((select pgrelay_chat.is_operator()));
+create policy chat_team on public.canned_replies using ((select pgrelay_chat.is_operator()));
+create policy chat_team on pgrelay_chat.inbox using ((select pgrelay_chat.is_operator()));
+
+-- The private channel of a booking, for typing and presence: realtime.topic() is 'booking:<id>'.
+create function pgrelay_chat.may_join(topic text) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select case when topic ~ '^booking:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    (pgrelay_chat.is_operator() and exists (select from public.bookings b where b.id = substr(topic, 9)::uuid))
+    or substr(topic, 9)::uuid in (select pgrelay_chat.caller_bookings())
+  else false end
+$$;
+
+-- Runs a statement, or says that somebody with more rights has to.
+create function pgrelay_chat.attempt(statement text) returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute statement;
+exception
+  when insufficient_privilege then
+    raise notice 'pgrelay-needs: %;', statement;
+  when duplicate_object or unique_violation then
+    null;  -- another migration was first
+end $$;
+
+-- The publication that the relay follows.
+create function pgrelay_chat.publication() returns name
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if to_regprocedure('pgrelay.publication()') is not null then
+    return pgrelay.publication();
+  end if;
+  return 'supabase_realtime';
+end $$;
+
+create function pgrelay_chat.published_tables() returns setof regclass
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select unnest(array['public.bookings', 'public.messages', 'public.participants', 'public.receipts',
+                      'public.booking_status_history', 'public.assignments', 'public.canned_replies']::regclass[])
+$$;
+
+create function pgrelay_chat.refresh_roles() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  superuser boolean := (select rolsuper from pg_roles where rolname = current_user);
+  api_role name;
+  tables text := (select string_agg(t::text, ', ') from pgrelay_chat.published_tables() t);
+begin
+  foreach api_role in array array['anon', 'authenticated', 'service_role']::name[] loop
+    if not exists (select from pg_roles where rolname = api_role) then
+      perform pgrelay_chat.attempt(format('create role %I nologin%s', api_role,
+                                          case when superuser and api_role = 'service_role' then ' bypassrls' else '' end));
+    end if;
+    if exists (select from pg_roles where rolname = api_role) then
+      -- A request runs as one of them.
+      if not pg_has_role(current_user, api_role, 'member') then
+        perform pgrelay_chat.attempt(format('grant %I to %I', api_role, current_user));
+      end if;
+      if not has_schema_privilege(api_role, pgrelay_chat.tables_schema(), 'usage') then
+        perform pgrelay_chat.attempt(format('grant usage on schema %I to %I', pgrelay_chat.tables_schema(), api_role));
+      end if;
+    end if;
+  end loop;
+  foreach api_role in array array['authenticated', 'service_role']::name[] loop
+    continue when not exists (select from pg_roles where rolname = api_role);
+    execute format('grant usage on schema pgrelay_chat to %I', api_role);
+    execute format('grant select on pgrelay_chat.inbox, pgrelay_chat.status_messages, pgrelay_chat.status_transitions, %s to %I',
+                   tables, api_role);
+  end loop;
+  if exists (select from pg_roles where rolname = 'service_role') then
+    execute format('grant insert, update, delete on %s to service_role', tables);
+  end if;
+  if exists (select from pg_roles where rolname = 'authenticated') then
+    grant update (status, status_version, closed_at, client_name, locale) on public.bookings to authenticated;
+    grant insert (booking_id, client_id, message_type, content, metadata, reply_to), update (deleted_at), delete
+      on public.messages to authenticated;
+    grant insert (booking_id, participant_id, delivered_seq, read_seq), update (delivered_seq, read_seq)
+      on public.receipts to authenticated;
+    grant insert (booking_id, operator_id, operator_name), update (released_at) on public.assignments to authenticated;
+    grant insert, update, delete on public.canned_replies to authenticated;
+  end if;
+end $$;
+
+-- What policies of apps call; only what is missing is made.
+create function pgrelay_chat.refresh_auth() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  f record;
+  readers text := (select string_agg(quote_ident(rolname), ', ') from pg_roles
+                    where rolname in ('anon', 'authenticated', 'service_role'));
+begin
+  if to_regnamespace('auth') is null then
+    perform pgrelay_chat.attempt('create schema auth');
+    if to_regnamespace('auth') is not null and readers is not null then
+      execute format('grant usage on schema auth to %s', readers);
+    end if;
+  end if;
+  for f in
+    select * from (values
+      ('uid', 'uuid', '(coalesce(nullif(current_setting(''request.jwt.claim.sub'', true), ''''), '
+        || 'nullif(current_setting(''request.jwt.claims'', true), '''')::jsonb ->> ''sub''))::uuid'),
+      ('role', 'text', 'coalesce(nullif(current_setting(''request.jwt.claim.role'', true), ''''), '
+        || 'nullif(current_setting(''request.jwt.claims'', true), '''')::jsonb ->> ''role'')'),
+      ('email', 'text', 'coalesce(nullif(current_setting(''request.jwt.claim.email'', true), ''''), '
+        || 'nullif(current_setting(''request.jwt.claims'', true), '''')::jsonb ->> ''email'')'),
+      ('jwt', 'jsonb', 'coalesce(nullif(current_setting(''request.jwt.claim'', true), ''''), '
+        || 'nullif(current_setting(''request.jwt.claims'', true), ''''))::jsonb')) v (name, type, body)
+  loop
+    if to_regprocedure(format('auth.%I()', f.name)) is null then
+      perform pgrelay_chat.attempt(format('create function auth.%I() returns %s language sql stable as %L',
+                                          f.name, f.type, 'select ' || f.body));
+    end if;
+  end loop;
+end $$;
+
+create function pgrelay_chat.refresh_publication() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  pub record;
+  relation regclass;
+begin
+  if not exists (select from pg_publication where pubname = pgrelay_chat.publication()) then
+    perform pgrelay_chat.attempt(format('create publication %I with (publish = ''insert'')', pgrelay_chat.publication()));
+  end if;
+  select * into pub from pg_publication p where p.pubname = pgrelay_chat.publication();
+  for relation in
+    select t from pgrelay_chat.published_tables() t
+     where not exists (select from pg_publication_rel r where r.prpubid = pub.oid and r.prrelid = t) and not pub.puballtables
+  loop
+    perform pgrelay_chat.attempt(format('alter publication %I add table %s', pub.pubname, relation));
+  end loop;
+end $$;
+
+create function pgrelay_chat.refresh_channel() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  p record;
+  members text := (select string_agg(quote_ident(rolname), ', ') from pg_roles where rolname in ('authenticated', 'service_role'));
+begin
+  if to_regclass('realtime.messages') is null or to_regprocedure('realtime.topic()') is null or members is null then
+    return;
+  end if;
+  for p in
+    select * from (values ('chat_booking_read', 'select', 'using'), ('chat_booking_write', 'insert', 'with check'))
+      v (name, command, clause)
+  loop
+    if not exists (select from pg_policy where polrelid = 'realtime.messages'::regclass and polname = p.name) then
+      perform pgrelay_chat.attempt(format(
+        'create policy %I on realtime.messages for %s to %s %s (pgrelay_chat.may_join((select realtime.topic())))',
+        p.name, p.command, members, p.clause));
+    end if;
+  end loop;
+end $$;
+
+-- Brings everything around the tables in line: roles, rights, auth helpers, publication, private
+-- channels. Running it again changes nothing; every migration ends with it.
+create function pgrelay_chat.refresh() returns void
+  language sql
+  set search_path = pg_catalog, pg_temp
+as $$
+  select pgrelay_chat.refresh_roles();
+  select pgrelay_chat.refresh_auth();
+  select pgrelay_chat.refresh_publication();
+  select pgrelay_chat.refresh_channel();
+$$;
+
+revoke all on schema pgrelay_chat from public;
