@@ -1,59 +1,100 @@
 -- Who is asking. A request says so as PostgREST does: by its role and by setting request.jwt.claims.
 
+--
+-- These functions are in plpgsql because they are called in every policy: it keeps their plans, and
+-- evaluates plain expressions without one.
+
 -- The claims of the token; null in a session without one.
 create function pgrelay_chat.claims() returns jsonb
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
-as $$ select nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;
+as $$
+begin
+  return nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+end $$;
+
+create function pgrelay_chat.is_uuid(value text) returns boolean
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
+end $$;
 
 -- The user: claim `sub`, where it is a UUID.
 create function pgrelay_chat.caller_id() returns uuid
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select case when sub ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then sub::uuid end
-    from (select pgrelay_chat.claims() ->> 'sub') c (sub)
-$$;
+declare
+  sub text := pgrelay_chat.claims() ->> 'sub';
+begin
+  if pgrelay_chat.is_uuid(sub) then
+    return sub::uuid;
+  end if;
+  return null;
+end $$;
 
 -- What colleagues may call this user.
 create function pgrelay_chat.caller_name() returns text
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select left(coalesce(c #>> '{user_metadata,name}', c #>> '{user_metadata,full_name}', c ->> 'name'), 100)
-    from (select pgrelay_chat.claims()) x (c)
-$$;
+declare
+  c jsonb := pgrelay_chat.claims();
+begin
+  return left(coalesce(c #>> '{user_metadata,name}', c #>> '{user_metadata,full_name}', c ->> 'name'), 100);
+end $$;
 
 -- The role that decides, also inside of functions that run as their owner.
 create function pgrelay_chat.caller_role() returns name
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$ select coalesce(nullif(current_setting('role'), 'none')::name, session_user) $$;
-
-create function pgrelay_chat.is_operator() returns boolean
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select pgrelay_chat.caller_role() = 'service_role'
-      or coalesce(pgrelay_chat.claims() #>> '{app_metadata,chat_role}' = 'operator', false)
-$$;
+begin
+  return coalesce(nullif(current_setting('role'), 'none')::name, session_user);
+end $$;
+
+create function pgrelay_chat.is_operator() returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return pgrelay_chat.caller_role() = 'service_role'
+      or coalesce(pgrelay_chat.claims() #>> '{app_metadata,chat_role}' = 'operator', false);
+end $$;
 
 -- Operators, and whoever owns the tables: the owner's psql needs no token.
 create function pgrelay_chat.is_team() returns boolean
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select pgrelay_chat.is_operator()
-      or pg_has_role(pgrelay_chat.caller_role(), (select relowner from pg_class where oid = 'public.bookings'::regclass), 'usage')
-$$;
+begin
+  return pgrelay_chat.is_operator()
+      or pg_has_role(pgrelay_chat.caller_role(), (select relowner from pg_class where oid = 'public.bookings'::regclass), 'usage');
+end $$;
 
 -- The bookings whose client the caller is. Every policy for clients rests on it.
 create function pgrelay_chat.caller_bookings() returns setof uuid
-  language sql stable security definer
+  language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
-  select booking_id from public.participants where user_id = pgrelay_chat.caller_id() and role = 'client'
-$$;
+declare
+  caller uuid := pgrelay_chat.caller_id();
+begin
+  return query select p.booking_id from public.participants p where p.user_id = caller and p.role = 'client';
+end $$;
+
+-- The same for one booking.
+create function pgrelay_chat.is_client(booking uuid) returns boolean
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  caller uuid := pgrelay_chat.caller_id();
+begin
+  return exists (select from public.participants p where p.booking_id = booking and p.user_id = caller and p.role = 'client');
+end $$;
 
 -- Refusals. Their SQLSTATE says which one it is; whoever speaks to people finds words for it.
 --   PC001 booking_not_found     PC005 not_author             PC009 status_conflict
@@ -73,14 +114,20 @@ end $$;
 
 -- The id behind an id or a code; null where there is none. Tells nothing but that it exists.
 create function pgrelay_chat.resolve(reference text) returns uuid
-  language sql stable security definer
+  language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(
-    (select id from public.bookings
-      where id = case when reference ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then reference::uuid end),
-    (select id from public.bookings where upper(code) = upper(reference)))
-$$;
+declare
+  found_id uuid;
+begin
+  if pgrelay_chat.is_uuid(reference) then
+    select b.id into found_id from public.bookings b where b.id = reference::uuid;
+  end if;
+  if found_id is null then
+    select b.id into found_id from public.bookings b where upper(b.code) = upper(reference);
+  end if;
+  return found_id;
+end $$;
 
 -- A booking by id or code, if the caller may see it.
 create function pgrelay_chat.open_booking(reference text) returns public.bookings

@@ -9,14 +9,16 @@ declare
   client boolean;
 begin
   if row_security_active(tg_relid) and pgrelay_chat.caller_role() <> 'service_role' then
-    client := new.booking_id in (select pgrelay_chat.caller_bookings());
+    client := pgrelay_chat.is_client(new.booking_id);
     if new.message_type <> 'text' and (client or not pgrelay_chat.is_operator()) then
       raise exception 'only operators may write a % message', new.message_type using errcode = 'PC003';
     end if;
     new.sender_id := pgrelay_chat.caller_id();
     new.sender_role := case when client then 'client' else 'operator' end;
   end if;
-  new.sender_id := coalesce(new.sender_id, pgrelay_chat.caller_id());
+  if new.sender_id is null then
+    new.sender_id := pgrelay_chat.caller_id();
+  end if;
   if new.message_type = 'system' then
     new.sender_role := 'system';
   elsif new.sender_role is null then
@@ -49,28 +51,38 @@ begin
   return new;
 end $$;
 
-create function pgrelay_chat.count_message() returns trigger
+-- Keeps the inbox: once per statement, because a row that is updated again and again within one
+-- transaction gets slower each time.
+create function pgrelay_chat.count_messages() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
-declare
-  asked boolean := new.message_type = 'text' and new.sender_role = 'client';
-  answered boolean := new.message_type = 'text' and new.sender_role = 'operator';
 begin
   update pgrelay_chat.inbox i
-     set last_seq = case when new.message_type = 'note' then i.last_seq else new.seq end,
-         last_at = new.created_at,
-         waiting_since = case when asked then coalesce(i.waiting_since, new.created_at)
-                              when answered then null else i.waiting_since end,
-         unread = case when asked then i.unread + 1 when answered then 0 else i.unread end,
-         read_seq = case when answered then new.seq else i.read_seq end
-   where i.booking_id = new.booking_id;
+     set last_seq = coalesce(s.last_seq, i.last_seq),
+         last_at = s.last_at,
+         waiting_since = case when s.answered_seq is null then coalesce(i.waiting_since, s.asked_at) else s.asked_at end,
+         unread = s.asked + case when s.answered_seq is null then i.unread else 0 end,
+         read_seq = coalesce(s.answered_seq, i.read_seq)
+    from (select m.booking_id, a.answered_seq,
+                 max(m.seq) filter (where m.message_type <> 'note') as last_seq,
+                 max(m.created_at) as last_at,
+                 count(*) filter (where m.sender_role = 'client' and m.message_type = 'text'
+                                    and (a.answered_seq is null or m.seq > a.answered_seq)) as asked,
+                 min(m.created_at) filter (where m.sender_role = 'client' and m.message_type = 'text'
+                                    and (a.answered_seq is null or m.seq > a.answered_seq)) as asked_at
+            from sent m
+            left join (select booking_id, max(seq) as answered_seq from sent
+                        where sender_role = 'operator' and message_type = 'text' group by booking_id) a
+              on a.booking_id = m.booking_id
+           group by m.booking_id, a.answered_seq) s
+   where i.booking_id = s.booking_id;
   return null;
 end $$;
 
 -- A message keeps its place and its author for ever; deleted, it stays as a tombstone.
 create function pgrelay_chat.keep_message() returns trigger
-  language plpgsql
+  language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -88,6 +100,9 @@ begin
     new.content := null;
     new.metadata := '{}';
   end if;
+  -- Before the row is written: somebody who holds this lock and sends under the same client_id would
+  -- wait for the writer of the row.
+  perform from pgrelay_chat.inbox i where i.booking_id = new.booking_id for no key update;
   return new;
 end $$;
 
@@ -109,7 +124,6 @@ create function pgrelay_chat.uncount_message() returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform from pgrelay_chat.inbox i where i.booking_id = new.booking_id for no key update;
   update pgrelay_chat.inbox i
      set unread = pgrelay_chat.unread(i.booking_id, i.read_seq),
          waiting_since = case when i.waiting_since is not null then (
@@ -135,8 +149,8 @@ create trigger chat_1_sender before insert on public.messages
   for each row execute function pgrelay_chat.stamp_sender();
 create trigger chat_2_number before insert on public.messages
   for each row execute function pgrelay_chat.number_message();
-create trigger chat_count after insert on public.messages
-  for each row execute function pgrelay_chat.count_message();
+create trigger chat_count after insert on public.messages referencing new table as sent
+  for each statement execute function pgrelay_chat.count_messages();
 create trigger chat_keep before update on public.messages
   for each row execute function pgrelay_chat.keep_message();
 create trigger chat_bury before delete on public.messages

@@ -47,14 +47,18 @@ create policy chat_team on pgrelay_chat.inbox using ((select pgrelay_chat.is_ope
 
 -- The private channel of a booking, for typing and presence: realtime.topic() is 'booking:<id>'.
 create function pgrelay_chat.may_join(topic text) returns boolean
-  language sql stable
+  language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
-  select case when topic ~ '^booking:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-    (pgrelay_chat.is_operator() and exists (select from public.bookings b where b.id = substr(topic, 9)::uuid))
-    or substr(topic, 9)::uuid in (select pgrelay_chat.caller_bookings())
-  else false end
-$$;
+declare
+  reference text := substr(topic, length('booking:') + 1);
+begin
+  if topic not like 'booking:%' or not pgrelay_chat.is_uuid(reference) then
+    return false;
+  end if;
+  return pgrelay_chat.is_client(reference::uuid)
+      or pgrelay_chat.is_operator() and exists (select from public.bookings b where b.id = reference::uuid);
+end $$;
 
 -- Runs a statement, or says that somebody with more rights has to.
 create function pgrelay_chat.attempt(statement text) returns void

@@ -22,6 +22,9 @@ pub enum Error {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// A transaction was not the caller's; nothing was done in it.
+    #[error("a request did not run as its caller")]
+    NotTheCaller,
     /// The chat is installed in another schema than the one asked for.
     #[error("the chat is installed in schema {0}; it cannot be moved")]
     OtherSchema(String),
@@ -69,7 +72,7 @@ impl Error {
 
     fn code(&self) -> Code {
         match self {
-            Self::Pool(_) => Code::Unavailable,
+            Self::Pool(_) | Self::NotTheCaller => Code::Unavailable,
             Self::OtherSchema(_) => Code::InvalidValue,
             // Without an answer of the server, the connection is gone.
             Self::Database { source, .. } => {
@@ -84,7 +87,7 @@ impl Error {
                 .as_db_error()
                 .filter(|error| error.code().code().starts_with("PC"))
                 .and_then(DbError::detail),
-            Self::Pool(_) | Self::OtherSchema(_) => None,
+            Self::Pool(_) | Self::NotTheCaller | Self::OtherSchema(_) => None,
         };
         Refusal::from_database(self.code(), detail)
     }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
-use futures::future::try_join;
+use futures::future::join4;
 use serde_json::Value;
 use tokio_postgres::{
-    IsolationLevel, Row,
+    Row,
     types::{ToSql, Type},
 };
 use uuid::Uuid;
@@ -20,29 +20,39 @@ use crate::{
     page::{InboxPlace, Window},
 };
 
+const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
+const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+const COMMIT: &str = "COMMIT";
+
 /// Makes the rest of a transaction the caller's: role, claims as PostgREST sets them, and bounds. Values
-/// are parameters throughout. A role that may not be taken fails the transaction, and with it the call
-/// that is already on its way behind.
+/// are parameters throughout. A role that may not be taken fails the transaction.
 const BECOME_CALLER: &str = "select set_config('request.jwt.claims', $1, true), \
      set_config('request.jwt.claim.sub', $2, true), set_config('request.jwt.claim.role', $3, true), \
      set_config('request.headers', '{}', true), set_config('realtime.topic', '', true), \
      set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true), \
-     set_config('statement_timeout', $4, true), set_config('lock_timeout', $5, true), \
-     set_config('idle_in_transaction_session_timeout', '10s', true), set_config('role', $3, true)";
+     set_config('statement_timeout', $4, true), set_config('lock_timeout', $5, true), set_config('role', $3, true)";
 
-const MESSAGES: &str = "select pgrelay_chat.messages($1, $2, $3, $4)::text";
+// Each call is made only while its last parameter is the role: should the transaction not have begun,
+// nothing happens, and nothing happens as ourselves.
+const MESSAGES: &str =
+    "select pgrelay_chat.messages($1, $2, $3, $4)::text where current_setting('role') = $5";
 const SEND: &str = "select message::text, replayed from pgrelay_chat.send($1, $2, $3, $4, $5, $6, $7, \
-     $8 * interval '1 millisecond')";
-const SEND_SYSTEM: &str =
-    "select message::text, replayed from pgrelay_chat.send_system($1, $2, $3, $4)";
-const DELETE_MESSAGE: &str = "select pgrelay_chat.delete_message($1)::text";
-const SET_STATUS: &str = "select pgrelay_chat.set_status($1, $2, $3, $4, $5, $6, $7)::text";
-const ACKNOWLEDGE: &str = "select pgrelay_chat.acknowledge($1, $2, $3)::text";
-const INBOX: &str = "select pgrelay_chat.inbox($1, $2, $3, $4, $5, $6, $7)::text";
-const BOOKING: &str = "select pgrelay_chat.booking($1)::text";
-const ASSIGN: &str = "select assignment::text, replayed from pgrelay_chat.assign($1, $2, $3)";
-const UNASSIGN: &str = "select pgrelay_chat.unassign($1)::text";
-const CANNED_REPLIES: &str = "select pgrelay_chat.canned_replies($1)::text";
+     $8 * interval '1 millisecond') where current_setting('role') = $9";
+const SEND_SYSTEM: &str = "select message::text, replayed from pgrelay_chat.send_system($1, $2, $3, $4) \
+     where current_setting('role') = $5";
+const DELETE_MESSAGE: &str =
+    "select pgrelay_chat.delete_message($1)::text where current_setting('role') = $2";
+const SET_STATUS: &str = "select pgrelay_chat.set_status($1, $2, $3, $4, $5, $6, $7)::text \
+     where current_setting('role') = $8";
+const ACKNOWLEDGE: &str =
+    "select pgrelay_chat.acknowledge($1, $2, $3)::text where current_setting('role') = $4";
+const INBOX: &str = "select pgrelay_chat.inbox($1, $2, $3, $4, $5, $6, $7)::text where current_setting('role') = $8";
+const BOOKING: &str = "select pgrelay_chat.booking($1)::text where current_setting('role') = $2";
+const ASSIGN: &str = "select assignment::text, replayed from pgrelay_chat.assign($1, $2, $3) \
+     where current_setting('role') = $4";
+const UNASSIGN: &str = "select pgrelay_chat.unassign($1)::text where current_setting('role') = $2";
+const CANNED_REPLIES: &str =
+    "select pgrelay_chat.canned_replies($1)::text where current_setting('role') = $2";
 
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
@@ -274,7 +284,8 @@ impl Store {
         )
     }
 
-    /// Dropped half-way, the transaction is rolled back before the connection serves anybody else.
+    /// One transaction, sent as a whole before anything is awaited: it ends whatever becomes of the
+    /// caller, and holds its locks for no longer than the server needs.
     async fn call(
         &self,
         caller: &Caller,
@@ -282,37 +293,38 @@ impl Store {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Row, Error> {
-        let mut client = self.pool.get().await.map_err(Error::Pool)?;
-        let transaction = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::ReadCommitted)
-            .read_only(matches!(access, Access::Read))
-            .start()
-            .await
-            .map_err(Error::database("begin a transaction"))?;
+        let client = self.pool.get().await.map_err(Error::Pool)?;
+        let begin = match access {
+            Access::Read => BEGIN_READ,
+            Access::Write => BEGIN_WRITE,
+        };
         let claims = caller.claims();
         let subject = claims.subject.as_deref().unwrap_or_default();
+        let role = &*claims.role;
         let statement_timeout = self.config.statement_timeout.as_millis().to_string();
         let lock_timeout = self.config.lock_timeout.as_millis().to_string();
         let identity: [Parameter<'_>; 5] = [
             (&&*claims.json, Type::TEXT),
             (&subject, Type::TEXT),
-            (&&*claims.role, Type::TEXT),
+            (&role, Type::TEXT),
             (&statement_timeout, Type::TEXT),
             (&lock_timeout, Type::TEXT),
         ];
-        // Sent together, one behind the other.
-        let (_, mut rows) = try_join(
-            transaction.query_typed(BECOME_CALLER, &identity),
-            transaction.query_typed(statement, parameters),
+        let mut parameters = parameters.to_vec();
+        parameters.push((&role, Type::TEXT));
+        // Polled in this order, each sends its message at once.
+        let (begun, became, called, committed) = join4(
+            client.batch_execute(begin),
+            client.query_typed(BECOME_CALLER, &identity),
+            client.query_typed(statement, &parameters),
+            client.batch_execute(COMMIT),
         )
-        .await
-        .map_err(Error::database("run a request"))?;
-        transaction
-            .commit()
-            .await
-            .map_err(Error::database("commit a request"))?;
-        Ok(rows.remove(0))
+        .await;
+        begun.map_err(Error::database("begin a transaction"))?;
+        became.map_err(Error::database("become the caller"))?;
+        let row = called.map_err(Error::database("run a request"))?.pop();
+        committed.map_err(Error::database("commit a request"))?;
+        row.ok_or(Error::NotTheCaller)
     }
 }
 

@@ -54,7 +54,7 @@ impl ChatServer {
         let config = database.url().to_string().parse().unwrap();
         let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
         let pool = Pool::builder(manager)
-            .max_size(16)
+            .max_size(64)
             .runtime(Runtime::Tokio1)
             .build()
             .unwrap();

@@ -23,7 +23,7 @@ pub(crate) fn metadata(arguments: &[&str]) -> Value {
 }
 
 /// A crate of the product, the crates of ours that it may build on, and what it must not know at all.
-const RULES: [(&str, &[&str], &[&str]); 4] = [
+const RULES: [(&str, &[&str], &[&str]); 5] = [
     (
         "pgrelay-protocol",
         &[],
@@ -53,9 +53,15 @@ const RULES: [(&str, &[&str], &[&str]); 4] = [
         &["pgrelay-protocol", "pgrelay-relay"],
         &["hyper", "axum", "tower", "tokio-tungstenite"],
     ),
+    ("pgrelay-chat", &[], &["tokio-tungstenite"]),
     (
         "pgrelay-server",
-        &["pgrelay-protocol", "pgrelay-relay", "pgrelay-capture"],
+        &[
+            "pgrelay-protocol",
+            "pgrelay-relay",
+            "pgrelay-capture",
+            "pgrelay-chat",
+        ],
         &[],
     ),
 ];

@@ -3,7 +3,11 @@
 use crate::rust_source::literals;
 
 /// Product files that may contain SQL; migrations are under sql/.
-const SQL_FILES: [&str; 0] = [];
+const SQL_FILES: [&str; 3] = [
+    "crates/chat/src/doctor.rs",
+    "crates/chat/src/schema.rs",
+    "crates/chat/src/store.rs",
+];
 
 /// How a statement begins, in lower case with single blanks.
 const BEGINNINGS: [&str; 25] = [

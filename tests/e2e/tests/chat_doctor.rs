@@ -1,0 +1,234 @@
+//! The checklists are green where all is well, red where it is not, and each cure cures.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it fails the test")]
+
+use std::fs;
+use std::path::Path;
+
+use pgrelay_chat::demo;
+use pgrelay_chat::doctor::{Check, Finding, examine};
+use pgrelay_chat::schema::{SchemaName, migrate};
+use pgrelay_e2e::chat::{ChatServer, Person, install};
+use pgrelay_test_support::{DatabaseUrl, PostgresServer, Session, TestDatabase};
+use tokio_postgres::{AsyncMessage, NoTls};
+
+/// The tables that a realtime schema brings, as far as private channels need them.
+const REALTIME: &str = "
+    create schema realtime;
+    create table realtime.messages (topic text, extension text);
+    alter table realtime.messages enable row level security;
+    create function realtime.topic() returns text language sql stable as $$ select current_setting('realtime.topic', true) $$;";
+
+async fn install_log(session: &Session) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/pgrelay");
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    for file in files {
+        session.run(&fs::read_to_string(file).unwrap()).await;
+    }
+}
+
+/// A database where everything is as it should be, with the demo in it.
+async fn healthy() -> (TestDatabase, Session) {
+    let database = TestDatabase::create().await;
+    let session = database.connect().await;
+    install_log(&session).await;
+    session.run(REALTIME).await;
+    install(&database).await;
+    session.run("select pgrelay.sync()").await;
+    demo::seed(&session).await.unwrap();
+    (database, session)
+}
+
+fn red(findings: &[Finding]) -> Vec<Check> {
+    findings
+        .iter()
+        .filter(|finding| finding.problem.is_some())
+        .map(|finding| finding.check)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_healthy_chat_is_green_and_its_examination_leaves_nothing() {
+    let (_database, session) = healthy().await;
+    let rows = "select (select count(*) from bookings) || ' ' || (select count(*) from messages) || ' ' || (select count(*) from pgrelay.log)";
+    let before = session.value(rows).await;
+    let findings = examine(&session).await.unwrap();
+    assert_eq!(red(&findings), [], "{findings:#?}");
+    assert_eq!(
+        findings
+            .iter()
+            .map(|finding| finding.check)
+            .collect::<Vec<_>>(),
+        Check::ALL
+    );
+    assert_eq!(session.value(rows).await, before);
+    assert_eq!(session.value("select current_user = session_user and current_setting('request.jwt.claims', true) = ''").await, "t");
+}
+
+#[tokio::test]
+async fn what_is_broken_is_red_and_sql_cures_cure() {
+    let (_database, session) = healthy().await;
+    // Triggers that were off can be put on again; what was written meanwhile stays as it is.
+    for (breakage, check, is_cured_by_sql) in [
+        (
+            "alter publication supabase_realtime drop table messages",
+            Check::Published,
+            true,
+        ),
+        (
+            "alter table messages disable row level security",
+            Check::Protected,
+            true,
+        ),
+        (
+            "drop trigger \"!pgrelay_capture\" on messages",
+            Check::Captured,
+            false,
+        ),
+        (
+            "drop policy chat_booking_read on realtime.messages",
+            Check::Channel,
+            false,
+        ),
+        ("drop function pgrelay_chat.send", Check::Rehearsed, false),
+        (
+            "create or replace function pgrelay_chat.resolve(reference text) returns uuid language sql as 'select null::uuid'",
+            Check::Resolved,
+            false,
+        ),
+        (
+            "alter table bookings disable trigger user; update bookings set status_version = status_version + 1",
+            Check::Told,
+            false,
+        ),
+        (
+            "alter table messages disable trigger user; delete from messages where seq = 1",
+            Check::Complete,
+            false,
+        ),
+    ] {
+        session.run(&format!("begin; {breakage}")).await;
+        let findings = examine(&session).await.unwrap();
+        assert!(red(&findings).contains(&check), "{breakage}: {findings:#?}");
+        let finding = findings
+            .into_iter()
+            .find(|finding| finding.check == check)
+            .unwrap();
+        let cure = finding.problem.unwrap().cure;
+        if is_cured_by_sql {
+            session.run(&cure).await;
+            assert_eq!(red(&examine(&session).await.unwrap()), [], "{cure}");
+        }
+        assert!(!cure.is_empty());
+        session.run("rollback").await;
+    }
+}
+
+#[tokio::test]
+async fn without_the_chat_there_is_one_finding() {
+    let database = TestDatabase::create().await;
+    let session = database.connect().await;
+    assert_eq!(red(&examine(&session).await.unwrap()), [Check::Installed]);
+    install(&database).await;
+    assert_eq!(
+        red(&examine(&session).await.unwrap()),
+        [Check::Captured, Check::Channel]
+    );
+}
+
+#[tokio::test]
+async fn the_demo_can_be_seeded_again() {
+    let server = ChatServer::start().await;
+    let session = server.database().connect().await;
+    let rows = "select md5(string_agg(t, '' order by t)) from (
+        select b::text from bookings b union all select m::text from messages m union all select a::text from assignments a) x (t)";
+    demo::seed(&session).await.unwrap();
+    let before = session.value(rows).await;
+    demo::seed(&session).await.unwrap();
+    assert_eq!(session.value(rows).await, before);
+    for booking in demo::BOOKINGS {
+        let person = |who: demo::Person| Person::with_claims(who.id.parse().unwrap(), who.claims());
+        let path = format!("/api/messages?bookingId={}", booking.code);
+        for who in [booking.client, booking.operator] {
+            let page = server.get(&person(who), &path).await.expect(200);
+            assert_eq!(page["booking"]["id"], booking.id);
+            assert!(page["messages"].as_array().unwrap().len() > 1);
+        }
+        server
+            .get(&person(booking.operator), "/api/bookings")
+            .await
+            .expect(200);
+        server
+            .get(&person(booking.client), "/api/bookings")
+            .await
+            .expect(403);
+    }
+}
+
+/// Where the API roles do not exist and the owner may not make them, its migration says what somebody has to run.
+#[tokio::test]
+async fn what_an_owner_may_not_do_is_said_as_sql() {
+    let server = PostgresServer::builder().start().await;
+    let superuser = server.connect().await;
+    superuser.run("create role owner login").await;
+    superuser.run("create database app owner owner").await;
+    let url = server.url().with_user("owner").with_database("app");
+    let needs = migrate_and_listen(&url).await;
+    for role in ["anon", "authenticated", "service_role"] {
+        assert!(
+            needs.contains(&format!("create role {role} nologin;")),
+            "{needs:?}"
+        );
+    }
+    let session = Session::connect(&url).await;
+    assert!(red(&examine(&session).await.unwrap()).contains(&Check::Roles));
+    superuser.run(&needs.concat()).await;
+    let needs = migrate_and_listen(&url).await;
+    assert_eq!(
+        needs,
+        [
+            "grant anon to owner;",
+            "grant authenticated to owner;",
+            "grant service_role to owner;"
+        ]
+    );
+    superuser.run(&needs.concat()).await;
+    assert_eq!(migrate_and_listen(&url).await, Vec::<String>::new());
+    assert_eq!(
+        red(&examine(&session).await.unwrap()),
+        [Check::Captured, Check::Channel]
+    );
+}
+
+/// Migrates; the statements that somebody else has to run.
+async fn migrate_and_listen(url: &DatabaseUrl) -> Vec<String> {
+    let (mut client, mut connection) = tokio_postgres::connect(&url.to_string(), NoTls)
+        .await
+        .unwrap();
+    let mut needs = Vec::new();
+    let listen = std::future::poll_fn(|context| {
+        loop {
+            match std::task::ready!(connection.poll_message(context)) {
+                Some(Ok(AsyncMessage::Notice(notice))) => {
+                    needs.extend(
+                        notice
+                            .message()
+                            .strip_prefix("pgrelay-needs: ")
+                            .map(String::from),
+                    );
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => panic!("{error}"),
+                None => return std::task::Poll::Ready(()),
+            }
+        }
+    });
+    futures::join!(listen, async move {
+        migrate(&mut client, &SchemaName::default()).await.unwrap();
+        drop(client);
+    });
+    needs
+}
