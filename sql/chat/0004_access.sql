@@ -120,7 +120,6 @@ begin
   end loop;
   foreach api_role in array array['authenticated', 'service_role']::name[] loop
     continue when not exists (select from pg_roles where rolname = api_role);
-    execute format('grant usage on schema pgrelay_chat to %I', api_role);
     execute format('grant select on pgrelay_chat.inbox, pgrelay_chat.status_messages, pgrelay_chat.status_transitions, %s to %I',
                    tables, api_role);
   end loop;
@@ -136,6 +135,37 @@ begin
     grant insert (booking_id, operator_id, operator_name), update (released_at) on public.assignments to authenticated;
     grant insert, update, delete on public.canned_replies to authenticated;
   end if;
+end $$;
+
+-- Trigger functions and our own upkeep are for nobody to call: attached to a table of their own, some
+-- would write as we do.
+create function pgrelay_chat.refresh_functions() returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- What policies, triggers and defaults call as whoever writes.
+  for_all constant name[] := array['uuid_v7', 'claims', 'is_uuid', 'caller_id', 'caller_role', 'is_operator', 'is_client',
+    'caller_bookings', 'may_join'];
+  for_callers constant name[] := array['caller_name', 'is_team', 'require_team', 'resolve', 'open_booking',
+    'allowed_transitions', 'status_text', 'booking_json', 'message_json', 'receipts_json', 'messages', 'throttle', 'send',
+    'send_system', 'delete_message', 'acknowledge', 'status_message', 'set_status', 'booking', 'in_tab', 'search', 'inbox',
+    'assignment_json', 'assign', 'unassign', 'canned_replies'];
+  callers text := (select string_agg(quote_ident(rolname), ', ') from pg_roles
+                    where rolname in ('authenticated', 'service_role'));
+  f record;
+begin
+  grant usage on schema pgrelay_chat to public;
+  for f in select p.oid::regprocedure as signature, p.proname from pg_proc p
+            where p.pronamespace = 'pgrelay_chat'::regnamespace
+  loop
+    execute format('revoke execute on function %s from public', f.signature);
+    if f.proname = any (for_all) then
+      execute format('grant execute on function %s to public', f.signature);
+    elsif f.proname = any (for_callers) and callers is not null then
+      execute format('grant execute on function %s to %s', f.signature, callers);
+    end if;
+  end loop;
 end $$;
 
 -- What policies of apps call; only what is missing is made.
@@ -222,9 +252,8 @@ create function pgrelay_chat.refresh() returns void
   set search_path = pg_catalog, pg_temp
 as $$
   select pgrelay_chat.refresh_roles();
+  select pgrelay_chat.refresh_functions();
   select pgrelay_chat.refresh_auth();
   select pgrelay_chat.refresh_publication();
   select pgrelay_chat.refresh_channel();
 $$;
-
-revoke all on schema pgrelay_chat from public;

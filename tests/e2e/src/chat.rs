@@ -59,8 +59,8 @@ impl ChatServer {
             .build()
             .unwrap();
         let config = Config {
-            statement_timeout: Duration::from_secs(20),
-            lock_timeout: Duration::from_secs(20),
+            statement_timeout: Duration::from_secs(60),
+            lock_timeout: Duration::from_secs(60),
             body_bytes_max: BODY_BYTES_MAX,
             send_rate: SendRate {
                 messages_max,

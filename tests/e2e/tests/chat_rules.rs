@@ -458,6 +458,23 @@ async fn end_users_change_nothing_that_is_not_theirs() {
     .await;
 }
 
+/// Some of them write with the owner's rights wherever they are attached.
+#[tokio::test]
+async fn nobody_can_borrow_a_trigger_function() {
+    let (_database, session) = chat().await;
+    let borrow = "create temp table t (id uuid, status text, status_version int, code text, locale text);
+                  create trigger t after insert on t for each row execute function pgrelay_chat.announce_status()";
+    assert_eq!(
+        as_person(&session, &Person::operator("Dana"), borrow).await,
+        Err("42501".into())
+    );
+    let callable = "select count(*) from pg_proc
+                     where pronamespace = 'pgrelay_chat'::regnamespace and prorettype = 'trigger'::regtype
+                       and (has_function_privilege('authenticated', oid, 'execute')
+                            or has_function_privilege('anon', oid, 'execute'))";
+    assert_eq!(session.value(callable).await, "0");
+}
+
 /// What a typing or presence frame is checked against; the tables are those that a realtime schema brings.
 #[tokio::test]
 async fn a_bookings_private_channel_is_for_its_people() {
