@@ -67,11 +67,8 @@ create function pgrelay_chat.attempt(statement text) returns void
 as $$
 begin
   execute statement;
-exception
-  when insufficient_privilege then
-    raise notice 'pgrelay-needs: %;', statement;
-  when duplicate_object or unique_violation then
-    null;  -- another migration was first
+exception when insufficient_privilege then
+  raise notice 'pgrelay-needs: %;', statement;
 end $$;
 
 -- The publication that the relay follows.
@@ -94,32 +91,19 @@ as $$
                       'public.booking_status_history', 'public.assignments', 'public.canned_replies']::regclass[])
 $$;
 
-create function pgrelay_chat.refresh_roles() returns void
+-- Rights of the roles that requests run as, where they exist.
+create function pgrelay_chat.refresh_rights() returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  superuser boolean := (select rolsuper from pg_roles where rolname = current_user);
   api_role name;
   tables text := (select string_agg(t::text, ', ') from pgrelay_chat.published_tables() t);
 begin
-  foreach api_role in array array['anon', 'authenticated', 'service_role']::name[] loop
-    if not exists (select from pg_roles where rolname = api_role) then
-      perform pgrelay_chat.attempt(format('create role %I nologin%s', api_role,
-                                          case when superuser and api_role = 'service_role' then ' bypassrls' else '' end));
+  for api_role in select rolname from pg_roles where rolname in ('authenticated', 'service_role') loop
+    if not has_schema_privilege(api_role, pgrelay_chat.tables_schema(), 'usage') then
+      perform pgrelay_chat.attempt(format('grant usage on schema %I to %I', pgrelay_chat.tables_schema(), api_role));
     end if;
-    if exists (select from pg_roles where rolname = api_role) then
-      -- A request runs as one of them.
-      if not pg_has_role(current_user, api_role, 'member') then
-        perform pgrelay_chat.attempt(format('grant %I to %I', api_role, current_user));
-      end if;
-      if not has_schema_privilege(api_role, pgrelay_chat.tables_schema(), 'usage') then
-        perform pgrelay_chat.attempt(format('grant usage on schema %I to %I', pgrelay_chat.tables_schema(), api_role));
-      end if;
-    end if;
-  end loop;
-  foreach api_role in array array['authenticated', 'service_role']::name[] loop
-    continue when not exists (select from pg_roles where rolname = api_role);
     execute format('grant select on pgrelay_chat.inbox, pgrelay_chat.status_messages, pgrelay_chat.status_transitions, %s to %I',
                    tables, api_role);
   end loop;
@@ -168,40 +152,6 @@ begin
   end loop;
 end $$;
 
--- What policies of apps call; only what is missing is made.
-create function pgrelay_chat.refresh_auth() returns void
-  language plpgsql
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  f record;
-  readers text := (select string_agg(quote_ident(rolname), ', ') from pg_roles
-                    where rolname in ('anon', 'authenticated', 'service_role'));
-begin
-  if to_regnamespace('auth') is null then
-    perform pgrelay_chat.attempt('create schema auth');
-    if to_regnamespace('auth') is not null and readers is not null then
-      execute format('grant usage on schema auth to %s', readers);
-    end if;
-  end if;
-  for f in
-    select * from (values
-      ('uid', 'uuid', '(coalesce(nullif(current_setting(''request.jwt.claim.sub'', true), ''''), '
-        || 'nullif(current_setting(''request.jwt.claims'', true), '''')::jsonb ->> ''sub''))::uuid'),
-      ('role', 'text', 'coalesce(nullif(current_setting(''request.jwt.claim.role'', true), ''''), '
-        || 'nullif(current_setting(''request.jwt.claims'', true), '''')::jsonb ->> ''role'')'),
-      ('email', 'text', 'coalesce(nullif(current_setting(''request.jwt.claim.email'', true), ''''), '
-        || 'nullif(current_setting(''request.jwt.claims'', true), '''')::jsonb ->> ''email'')'),
-      ('jwt', 'jsonb', 'coalesce(nullif(current_setting(''request.jwt.claim'', true), ''''), '
-        || 'nullif(current_setting(''request.jwt.claims'', true), ''''))::jsonb')) v (name, type, body)
-  loop
-    if to_regprocedure(format('auth.%I()', f.name)) is null then
-      perform pgrelay_chat.attempt(format('create function auth.%I() returns %s language sql stable as %L',
-                                          f.name, f.type, 'select ' || f.body));
-    end if;
-  end loop;
-end $$;
-
 create function pgrelay_chat.refresh_publication() returns void
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -210,9 +160,6 @@ declare
   pub record;
   relation regclass;
 begin
-  if not exists (select from pg_publication where pubname = pgrelay_chat.publication()) then
-    perform pgrelay_chat.attempt(format('create publication %I with (publish = ''insert'')', pgrelay_chat.publication()));
-  end if;
   select * into pub from pg_publication p where p.pubname = pgrelay_chat.publication();
   for relation in
     select t from pgrelay_chat.published_tables() t
@@ -245,15 +192,15 @@ begin
   end loop;
 end $$;
 
--- Brings everything around the tables in line: roles, rights, auth helpers, publication, private
--- channels. Running it again changes nothing; every migration ends with it.
+-- Brings everything around the tables in line: rights, publication, private channels. Running it again
+-- changes nothing; every migration ends with it. Roles and publication are made by sql/pgrelay and
+-- sql/realtime; what is missing is left out, and examine() says so.
 create function pgrelay_chat.refresh() returns void
   language sql
   set search_path = pg_catalog, pg_temp
 as $$
-  select pgrelay_chat.refresh_roles();
+  select pgrelay_chat.refresh_rights();
   select pgrelay_chat.refresh_functions();
-  select pgrelay_chat.refresh_auth();
   select pgrelay_chat.refresh_publication();
   select pgrelay_chat.refresh_channel();
 $$;

@@ -45,7 +45,9 @@ declare
 begin
   check_name := 'published';
   select 'not in publication ' || pub || ': ' || string_agg(t::text, ', '),
-         string_agg(format('alter publication %I add table %s;', pub, t), ' ')
+         case when exists (select from pg_publication where pubname = pub)
+              then string_agg(format('alter publication %I add table %s;', pub, t), ' ')
+              else 'pgrelay migrate --chat' end
     into problem, cure
     from pgrelay_chat.published_tables() t
    where not exists (select from pg_publication_tables p
@@ -74,7 +76,7 @@ begin
   check_name := 'roles';
   select string_agg(r.name || case when p.rolname is null then ' does not exist' else ' cannot be used by ' || current_user end, ', '),
          string_agg(case when p.rolname is null then format('create role %I nologin; ', r.name) else '' end
-                    || format('grant %I to %I;', r.name, current_user), ' ')
+                    || format('grant %I to %I;', r.name, current_user), ' ') || ' -- then: pgrelay migrate --chat'
     into problem, cure
     from unnest(array['anon', 'authenticated', 'service_role']::name[]) r (name)
     left join pg_roles p on p.rolname = r.name

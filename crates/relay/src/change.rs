@@ -2,10 +2,11 @@
 //!
 //! Refuses to know where changes come from and who may see them.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use pgrelay_protocol::Position;
+
+use crate::json::{Members, NotAnObject};
 
 /// A published table, as the catalog described it when the change was decoded.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,15 +66,17 @@ pub enum Operation {
 }
 
 /// One row image: the JSON object text of `row_to_json`, with the place of each column's value.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Row {
-    text: Bytes,
+    text: Box<str>,
     /// `(start, end)` of the value of column i of the relation; `start == end` when absent.
     spans: Box<[(u32, u32)]>,
+    /// The text has no member beside the relation's columns.
+    exact: bool,
 }
 
 /// One captured row change. Belongs to a [`Page`], which knows its batch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Change {
     /// Orders the changes of one batch; unique in it.
     pub seq: i64,
@@ -107,4 +110,163 @@ pub struct Page {
     /// The highest position this page settles: `seq` of its last change, or `i64::MAX` where it is
     /// the last page of its batch.
     pub end: Position,
+}
+
+impl Relation {
+    /// The place of the column called `name`.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| &*column.name == name)
+    }
+
+    /// Whether rows can be told apart by a primary key.
+    #[must_use]
+    pub fn has_primary_key(&self) -> bool {
+        self.columns.iter().any(|column| column.primary_key)
+    }
+}
+
+impl Row {
+    /// Finds the columns of `relation` in the JSON object `text`. Members that are no column of it
+    /// are kept out of every projection; columns without a member are absent.
+    ///
+    /// # Errors
+    /// When `text` is no JSON object, or longer than 4 GiB.
+    pub fn parse(text: impl Into<Box<str>>, relation: &Relation) -> Result<Self, NotAnObject> {
+        let text = text.into();
+        let mut spans = vec![(0, 0); relation.columns.len()].into_boxed_slice();
+        let mut exact = true;
+        let mut expected = 0;
+        for member in Members::new(&text) {
+            let member = member?;
+            let Some(column) = find_column(relation, expected, &text[member.key]) else {
+                exact = false;
+                continue;
+            };
+            let place = |at| u32::try_from(at).map_err(|_too_long| NotAnObject);
+            spans[column] = (place(member.value.start)?, place(member.value.end)?);
+            expected = column + 1;
+        }
+        Ok(Self { text, spans, exact })
+    }
+
+    /// JSON text of the value of column `column`; `None` when the image does not have it.
+    #[must_use]
+    pub fn value(&self, column: usize) -> Option<&str> {
+        let (start, end) = *self.spans.get(column)?;
+        (start != end).then(|| &self.text[start as usize..end as usize])
+    }
+
+    /// The whole JSON object as it was logged.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether [`Self::text`] holds nothing but columns of the relation.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Memory the image holds, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.text.len() + size_of_val(&*self.spans)
+    }
+}
+
+/// Shows the size only: row values do not belong into logs.
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Row({} bytes)", self.text.len())
+    }
+}
+
+/// The column whose JSON key is `key`, quotes included. Images list columns in `attnum` order, so
+/// the one after the last found is tried first.
+fn find_column(relation: &Relation, expected: usize, key: &str) -> Option<usize> {
+    let bare = &key[1..key.len() - 1];
+    let decoded;
+    let name = if bare.contains('\\') {
+        decoded = serde_json::from_str::<String>(key).ok()?;
+        &decoded
+    } else {
+        bare
+    };
+    match relation.columns.get(expected) {
+        Some(column) if &*column.name == name => Some(expected),
+        _ => relation.column(name),
+    }
+}
+
+impl Change {
+    /// The images and names of this change, in bytes of memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let images = self
+            .new
+            .iter()
+            .chain(&self.old)
+            .map(Row::bytes)
+            .sum::<usize>();
+        size_of::<Self>() + self.commit_timestamp.len() + images
+    }
+}
+
+impl Page {
+    /// A page of the batch `end` belongs to, which settles everything up to `end`.
+    #[must_use]
+    pub fn new(changes: Vec<Change>, end: Position) -> Self {
+        let Position {
+            epoch, batch, tag, ..
+        } = end;
+        let bytes = size_of::<Self>() + changes.iter().map(Change::bytes).sum::<usize>();
+        Self {
+            epoch,
+            batch,
+            tag,
+            changes: changes.into(),
+            bytes,
+            end,
+        }
+    }
+
+    /// The position of one of this page's changes: everything up to and including it.
+    #[must_use]
+    pub fn position(&self, change: &Change) -> Position {
+        Position {
+            seq: change.seq,
+            ..self.end
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::table;
+
+    #[test]
+    fn finds_each_column_by_name() {
+        let relation = table(1, "t", "id:int8:pk a\"b:text note:text gone:text");
+        let row = Row::parse(r#"{"note":"x","id":7,"a\"b":null}"#, &relation).unwrap();
+        let values: Vec<_> = (0..5).map(|column| row.value(column)).collect();
+        assert_eq!(values, [Some("7"), Some("null"), Some("\"x\""), None, None]);
+        assert!(row.is_exact());
+    }
+
+    #[test]
+    fn knows_when_the_image_has_more_than_the_relation() {
+        let relation = table(1, "t", "id:int8:pk");
+        let row = Row::parse(r#"{"id":7,"dropped":1}"#, &relation).unwrap();
+        assert_eq!((row.value(0), row.is_exact()), (Some("7"), false));
+    }
+
+    #[test]
+    fn shows_no_values_when_logged() {
+        let relation = table(1, "t", "id:int8:pk");
+        let row = Row::parse(r#"{"id":"secret"}"#, &relation).unwrap();
+        assert!(!format!("{row:?}").contains("secret"));
+    }
 }

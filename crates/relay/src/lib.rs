@@ -2,6 +2,36 @@
 //!
 //! Knows neither SQL nor HTTP. `capture` feeds it, `server` gives it sockets.
 
+mod arena;
 pub mod change;
+mod config;
+pub mod engine;
 pub mod filter;
+mod inbound;
+mod intern;
+mod json;
+pub mod matcher;
+mod metrics;
+mod outbox;
+pub mod outlet;
 pub mod ports;
+pub mod project;
+pub mod registry;
+mod relay;
+mod ring;
+pub mod session;
+mod shard;
+mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod timers;
+
+pub use arena::Key;
+pub use config::Config;
+pub use engine::StreamRequest;
+pub use json::NotAnObject;
+pub use metrics::Metrics;
+pub use outlet::{StreamEvent, StreamEventKind};
+pub use relay::{Busy, NewSocket, Ports, Relay, SubscribeError, build};
+pub use shard::Shard;
+pub use stream::EventStream;

@@ -56,7 +56,11 @@ pub trait ChangeSource: Send + 'static {
 pub trait ChangeLog: Send + Sync + 'static {
     /// The changes strictly after `after`, in position order, as at most about `bytes_max` bytes of
     /// pages. Empty `pages` with `reached == after` means that nothing newer is in the ledger.
-    fn read(&self, after: Position, bytes_max: usize) -> BoxFuture<'static, Result<Replay, ReplayError>>;
+    fn read(
+        &self,
+        after: Position,
+        bytes_max: usize,
+    ) -> BoxFuture<'static, Result<Replay, ReplayError>>;
 }
 
 /// One answer of [`ChangeLog::read`].

@@ -12,13 +12,17 @@ use axum::http::{HeaderMap, Request};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use pgrelay_chat::schema::{SchemaName, migrate};
 use pgrelay_chat::{Chat, Config, SendRate, router};
-use pgrelay_test_support::{Session, TestDatabase, within};
+use pgrelay_test_support::{DatabaseUrl, Session, TestDatabase, within};
 use serde_json::Value;
 use tokio_postgres::NoTls;
 use tower::ServiceExt as _;
 
+use crate::files_of_the_schema;
+
 pub use document::Document;
 pub use person::Person;
+
+const ROLES: &str = include_str!("../../../sql/realtime/0001_roles.sql");
 
 /// Largest body that [`ChatServer`] reads.
 pub const BODY_BYTES_MAX: usize = 65_536;
@@ -154,18 +158,45 @@ impl Answer {
     }
 }
 
-/// Installs the chat in schema public.
+/// What the chat builds on: the change log, and the roles that tokens name.
+pub async fn install_base(session: &Session) {
+    for file in files_of_the_schema() {
+        session.run(&file).await;
+    }
+    session.run(ROLES).await;
+}
+
+/// Installs the chat, and before it what it builds on where that is missing; in schema public.
 pub async fn install(database: &TestDatabase) {
-    let (mut client, connection) = tokio_postgres::connect(&database.url().to_string(), NoTls)
+    let session = database.connect().await;
+    if session
+        .value("select to_regnamespace('pgrelay')")
+        .await
+        .is_empty()
+    {
+        install_base(&session).await;
+    }
+    install_in(database.url(), &SchemaName::default())
+        .await
+        .unwrap();
+    session.run("select pgrelay.sync()").await;
+}
+
+/// Installs the chat alone; the files that were applied.
+pub async fn install_in(
+    url: &DatabaseUrl,
+    schema: &SchemaName,
+) -> Result<Vec<&'static str>, pgrelay_chat::Error> {
+    let (mut client, connection) = tokio_postgres::connect(&url.to_string(), NoTls)
         .await
         .unwrap();
     // The connection ends with the client.
     let (_, outcome) = futures::join!(connection, async move {
-        let outcome = migrate(&mut client, &SchemaName::default()).await;
+        let outcome = migrate(&mut client, schema).await;
         drop(client);
         outcome
     });
-    outcome.unwrap();
+    outcome
 }
 
 /// Opens a booking of `client` as a plain SQL client does; its id.

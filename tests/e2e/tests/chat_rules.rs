@@ -1,13 +1,10 @@
 //! What the database keeps true whoever writes: everything here is plain SQL, as `psql` would send it.
 #![allow(clippy::unwrap_used, reason = "it fails the test")]
 
-use std::fs;
-use std::path::Path;
-
-use pgrelay_chat::schema::{SchemaName, migrate};
-use pgrelay_e2e::chat::{Person, install, open_booking};
+use pgrelay_chat::schema::SchemaName;
+use pgrelay_e2e::chat::{Person, install, install_base, install_in, open_booking};
 use pgrelay_test_support::{Role, Session, TestDatabase};
-use tokio_postgres::{NoTls, SimpleQueryMessage};
+use tokio_postgres::SimpleQueryMessage;
 
 async fn chat() -> (TestDatabase, Session) {
     let database = TestDatabase::create().await;
@@ -301,16 +298,6 @@ async fn a_closed_chat_takes_no_text_but_status_and_notes() {
 #[tokio::test]
 async fn a_change_writes_these_published_rows_and_no_other() {
     let (_database, session) = chat().await;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/pgrelay");
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    for file in files {
-        session.run(&fs::read_to_string(file).unwrap()).await;
-    }
-    session.run("select pgrelay.sync()").await;
     assert_eq!(
         session.value("select count(*) from pgrelay.attached").await,
         "7"
@@ -556,16 +543,19 @@ async fn tables_from_before_the_chat_are_taken_over() {
 async fn the_tables_may_live_in_another_schema() {
     let database = TestDatabase::create().await;
     let schema = SchemaName::parse("desk").unwrap();
-    let (mut client, connection) = tokio_postgres::connect(&database.url().to_string(), NoTls)
+    install_base(&database.connect().await).await;
+    assert_eq!(install_in(database.url(), &schema).await.unwrap().len(), 7);
+    assert!(
+        install_in(database.url(), &schema)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let moved = install_in(database.url(), &SchemaName::default())
         .await
-        .unwrap();
-    let (_, moved) = futures::join!(connection, async move {
-        assert_eq!(migrate(&mut client, &schema).await.unwrap().len(), 7);
-        assert!(migrate(&mut client, &schema).await.unwrap().is_empty());
-        migrate(&mut client, &SchemaName::default()).await
-    });
+        .unwrap_err();
     assert_eq!(
-        moved.unwrap_err().to_string(),
+        moved.to_string(),
         "the chat is installed in schema desk; it cannot be moved"
     );
     let session = database.connect().await;

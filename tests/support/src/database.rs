@@ -24,9 +24,9 @@ pub struct TestDatabase {
     superuser_url: DatabaseUrl,
 }
 
-/// What an owner cannot make by itself.
+/// What an owner cannot make by itself. The lock is kept until the statements, which are one transaction, are committed.
 const API_ROLES: &str = "
-    select pg_advisory_lock(5494821);
+    select pg_advisory_xact_lock(5494821);
     do $$
     declare
         api_role text;
@@ -37,8 +37,7 @@ const API_ROLES: &str = "
             end if;
         end loop;
         alter role service_role bypassrls;
-    end $$;
-    select pg_advisory_unlock(5494821);";
+    end $$";
 
 impl TestDatabase {
     /// A database for the role that this run of the tests is about: `PGRELAY_TEST_ROLE`, `superuser` (the default) or `owner`.

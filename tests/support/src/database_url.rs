@@ -64,6 +64,15 @@ impl DatabaseUrl {
         }
     }
 
+    /// The same, with the host called by another name.
+    #[must_use]
+    pub fn with_host(&self, host: &str) -> Self {
+        Self {
+            address: format!("{host}:{}", self.address().port()),
+            ..self.clone()
+        }
+    }
+
     /// The same, with these parameters (`sslmode=require`), replacing what was there.
     #[must_use]
     pub fn with_parameters(&self, parameters: &str) -> Self {
@@ -122,9 +131,10 @@ mod tests {
             url.with_user("x")
                 .with_database("y")
                 .through(url.address())
+                .with_host("localhost")
                 .with_parameters("sslmode=disable")
                 .to_string(),
-            "postgresql://x@127.0.0.1:1/y?sslmode=disable"
+            "postgresql://x@localhost:1/y?sslmode=disable"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! The real binary as a child process, with its log read and judged.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, PipeReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub struct Relay {
 /// What a relay is started with.
 #[derive(Debug, Clone)]
 pub struct RelayBuilder {
+    arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     allowed: Vec<String>,
 }
@@ -55,6 +57,7 @@ impl Relay {
         ]
         .map(|(key, value)| (String::from(key), String::from(value)));
         RelayBuilder {
+            arguments: vec!["serve".into()],
             environment: settings.into(),
             allowed: Vec::new(),
         }
@@ -181,6 +184,13 @@ impl RelayBuilder {
         self
     }
 
+    /// Runs another long-lived command instead of `serve`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|&argument| argument.into()).collect();
+        self
+    }
+
     /// Announces a WARN or ERROR line: one that contains `text` is expected.
     #[must_use]
     pub fn allow(mut self, text: &str) -> Self {
@@ -197,7 +207,7 @@ impl RelayBuilder {
 
     /// Starts it and waits until it listens; it need not be ready.
     pub async fn launch(self) -> Relay {
-        let (mut process, log) = self.spawn(&["serve"]);
+        let (mut process, log) = self.spawn(&self.arguments);
         let address = wait_for("the relay to listen", async || {
             if let Some(status) = process.ended() {
                 panic!("the relay ended with {status}:\n{}", log.lines().join("\n"));
@@ -222,7 +232,7 @@ impl RelayBuilder {
         (status, log.lines().join("\n"))
     }
 
-    fn spawn(&self, arguments: &[&str]) -> (Process, Log) {
+    fn spawn(&self, arguments: &[impl AsRef<OsStr>]) -> (Process, Log) {
         let (reader, writer) = std::io::pipe().unwrap();
         let mut command = mortal("KILL");
         command
@@ -238,14 +248,15 @@ impl RelayBuilder {
     }
 }
 
-/// The address in a line such as `... listening ... 127.0.0.1:40123 ...`.
+/// The address in a line such as `... listening ... 127.0.0.1:40123 ...` or `http://127.0.0.1:40123`.
 fn listening_at(line: &str) -> Option<SocketAddr> {
-    let start = line.find("listening")?;
-    let address = &line[start + line[start..].find("127.0.0.1:")?..];
-    let port = address["127.0.0.1:".len()..]
+    const HOST: &str = "127.0.0.1:";
+    let start = line.find("listening").or_else(|| line.find("http://"))?;
+    let address = &line[start + line[start..].find(HOST)?..];
+    let port = address[HOST.len()..]
         .split(|c: char| !c.is_ascii_digit())
         .next()?;
-    format!("127.0.0.1:{port}").parse().ok()
+    format!("{HOST}{port}").parse().ok()
 }
 
 /// Lines of a child, collected by a thread so that nothing the test does can block the child.
@@ -346,7 +357,7 @@ mod tests {
         let line = "2026-01-01T00:00:00Z  INFO pgrelay: listening address=127.0.0.1:40123 shards=2";
         assert_eq!(listening_at(line).unwrap().port(), 40123);
         assert_eq!(
-            listening_at("listening on http://127.0.0.1:4000")
+            listening_at("open http://127.0.0.1:4000/ in a browser")
                 .unwrap()
                 .port(),
             4000

@@ -13,8 +13,11 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes an authority, a certificate for a server called `localhost`, and one for a client that is the user `client`.
-    pub(crate) fn make(folder: &Path, client: &str) -> Self {
+    /// The user that [`Self::client`] identifies; a test that needs it creates the role.
+    pub const CLIENT: &str = "certified";
+
+    /// Makes an authority, a certificate for a server called `localhost`, and one for the client.
+    pub(crate) fn make(folder: &Path) -> Self {
         std::fs::create_dir(folder).unwrap();
         let made = Self {
             folder: folder.into(),
@@ -27,7 +30,7 @@ impl Certificates {
         let issuer = Issuer::new(authority, authority_key);
         for (name, parameters) in [
             ("server", parameters("localhost", &["localhost"])),
-            ("client", parameters(client, &[])),
+            ("client", parameters(Self::CLIENT, &[])),
         ] {
             let key = KeyPair::generate().unwrap();
             let certificate = parameters.signed_by(&key, &issuer).unwrap();
@@ -42,7 +45,7 @@ impl Certificates {
         self.folder.join("ca.pem")
     }
 
-    /// The server's certificate and key.
+    /// The server's certificate, for the name `localhost` and no address, and its key.
     pub fn server(&self) -> (PathBuf, PathBuf) {
         self.pair("server")
     }

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::wait::within;
+use crate::wait::{DEADLINE, within};
 
 /// Which serializer a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +147,6 @@ impl WsClient {
         if let Some(index) = self.unclaimed.iter().position(&wanted) {
             return self.unclaimed.remove(index).unwrap();
         }
-        let mut seen = self.unclaimed.len();
         let search = async {
             loop {
                 let Some(frame) = self.receive().await else {
@@ -155,11 +155,13 @@ impl WsClient {
                 if wanted(&frame) {
                     return frame;
                 }
-                seen += 1;
                 self.unclaimed.push_back(frame);
             }
         };
-        within(what, search).await
+        match timeout(DEADLINE, search).await {
+            Ok(frame) => frame,
+            Err(_) => panic!("waited in vain for {what}; unclaimed: {:?}", self.unclaimed),
+        }
     }
 
     /// The next change of `topic`: its whole payload.
@@ -170,6 +172,23 @@ impl WsClient {
             })
             .await;
         frame.payload
+    }
+
+    /// The changes of `topic`, up to and including the first whose payload satisfies `last`.
+    pub async fn changes_until(
+        &mut self,
+        topic: &str,
+        last: impl Fn(&Value) -> bool,
+    ) -> Vec<Value> {
+        let mut changes = Vec::new();
+        loop {
+            let change = self.expect_change(topic).await;
+            let is_last = last(&change);
+            changes.push(change);
+            if is_last {
+                return changes;
+            }
+        }
     }
 
     /// The next frame in order of arrival.

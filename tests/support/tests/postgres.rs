@@ -1,5 +1,7 @@
 //! The databases and servers that tests stand on do what they say.
 
+use tokio_postgres::error::SqlState;
+
 use pgrelay_test_support::{PostgresServer, Role, Session, TcpProxy, TestDatabase};
 
 #[tokio::test]
@@ -55,12 +57,17 @@ async fn a_crashed_server_comes_back_with_what_was_committed() {
 #[tokio::test]
 async fn a_server_with_tls_refuses_plain_connections() {
     let server = PostgresServer::builder().tls().start().await;
-    let refusal = tokio_postgres::connect(&server.url().to_string(), tokio_postgres::NoTls)
+    let database = TestDatabase::create_on(&server.url(), Role::Owner).await;
+    let refusal = tokio_postgres::connect(&database.url().to_string(), tokio_postgres::NoTls)
         .await
         .map(|_| ())
         .unwrap_err();
-    let message = refusal.as_db_error().unwrap().message();
-    assert!(message.contains("no encryption"), "{message}");
+    assert_eq!(
+        refusal.code(),
+        Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+    );
+    let ssl = database.connect_superuser().await.value("show ssl").await;
+    assert_eq!(ssl, "on");
     assert!(server.certificates().authority().exists());
 }
 

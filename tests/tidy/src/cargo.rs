@@ -121,6 +121,7 @@ mod tests {
             ("pgrelay-relay", "pgrelay-capture"),
             ("pgrelay-protocol", "pgrelay-relay"),
             ("pgrelay-protocol", "tokio"),
+            ("pgrelay-chat", "pgrelay-relay"),
             ("pgrelay-relay", "tokio-postgres"),
             ("pgrelay-server", "pgrelay-test-support"),
             ("pgrelay-new", "serde"),

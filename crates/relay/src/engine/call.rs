@@ -1,0 +1,75 @@
+//! Questions of the engine to its ports, and their answers.
+//!
+//! The engine itself never waits: whoever runs it takes the calls, asks the ports and brings the
+//! answers back, in any order.
+
+use std::sync::Arc;
+
+use pgrelay_protocol::{BindingSpec, Position};
+
+use super::{hold::EvaluationKey, scan::ScanKey};
+use crate::{
+    change::Page,
+    filter::{FilterTest, ResolvedBinding},
+    ports::{BindingError, Claims, EvaluateError, Replay, ReplayError},
+};
+
+/// A question.
+#[derive(Debug)]
+pub enum Call {
+    /// May these claims have this binding?
+    Resolve {
+        /// The binding.
+        spec: Arc<BindingSpec>,
+        /// Who asks.
+        claims: Arc<Claims>,
+    },
+    /// Which of these changes pass these filters?
+    Evaluate {
+        /// Comes back with the answer.
+        key: EvaluationKey,
+        /// Holds the changes.
+        page: Arc<Page>,
+        /// Places in the page.
+        changes: Vec<u32>,
+        /// All must hold.
+        tests: Arc<[FilterTest]>,
+    },
+    /// What came after this position?
+    Read {
+        /// Comes back with the answer.
+        key: ScanKey,
+        /// The position.
+        after: Position,
+        /// About how much to return.
+        bytes_max: usize,
+    },
+}
+
+/// An answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// To [`Call::Resolve`].
+    Resolved {
+        /// Of the call.
+        spec: Arc<BindingSpec>,
+        /// Of the call.
+        claims: Arc<Claims>,
+        /// What the authorizer said.
+        outcome: Result<ResolvedBinding, BindingError>,
+    },
+    /// To [`Call::Evaluate`].
+    Evaluated {
+        /// Of the call.
+        key: EvaluationKey,
+        /// What the authorizer said.
+        outcome: Result<Vec<bool>, EvaluateError>,
+    },
+    /// To [`Call::Read`].
+    Read {
+        /// Of the call.
+        key: ScanKey,
+        /// What the log said.
+        outcome: Result<Replay, ReplayError>,
+    },
+}

@@ -1,0 +1,312 @@
+//! Clients, and the subscriptions they have.
+
+use std::{sync::Arc, time::Duration};
+
+use pgrelay_protocol::{BindingSpec, ClientFrame, JoinBinding, Since, SystemMessage, Vsn};
+use smallvec::SmallVec;
+
+use super::{
+    Engine, Turn,
+    subscription::{Binding, BindingKey, Start, Subscription, SubscriptionKey, Voice},
+    timer::Timer,
+};
+use crate::{
+    arena::Key,
+    outlet::Parcel,
+    ports::Claims,
+    session::{Effect, Incarnation, Opening, Rules, Session},
+};
+
+/// Names a [`Client`].
+pub type ClientKey = Key<Client>;
+
+/// The farthest a timer is set; expiries beyond are looked at again.
+const WAIT_MAX: Duration = Duration::from_secs(86_400);
+
+/// Who receives: a socket with channels, or a plain stream.
+#[derive(Debug)]
+pub struct Client {
+    kind: Kind,
+    /// Subscriptions that go on when the outlet is no longer full.
+    pub(super) paused: Vec<SubscriptionKey>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Socket(Session),
+    Stream(Option<SubscriptionKey>),
+}
+
+/// What a stream without channels asks for.
+#[derive(Debug, Clone)]
+pub struct StreamRequest {
+    /// Who asks.
+    pub claims: Arc<Claims>,
+    /// What the claims were read from.
+    pub token: Arc<str>,
+    /// The bindings; their ids are their places, counted from one.
+    pub specs: Vec<BindingSpec>,
+    /// Where to go on; `None` means from now on.
+    pub since: Option<Since>,
+}
+
+impl Engine {
+    /// A socket came, with the token it connected with.
+    pub fn connect(&mut self, vsn: Vsn, token: &str, claims: Arc<Claims>) -> ClientKey {
+        let claims = self.shared.claims.share(claims);
+        let session = Session::new(vsn, token, claims, &self.marks);
+        self.clients.insert(Client {
+            kind: Kind::Socket(session),
+            paused: Vec::new(),
+        })
+    }
+
+    /// A client gets nothing more. Its key stays its own until it is gone.
+    pub fn abandon(&mut self, client: ClientKey) {
+        let Some(client) = self.clients.get_mut(client) else {
+            return;
+        };
+        match std::mem::replace(&mut client.kind, Kind::Stream(None)) {
+            Kind::Socket(session) => {
+                self.tally.channels -= session.channel_count() as i64;
+                session
+                    .subscriptions()
+                    .for_each(|subscription| self.unsubscribe(subscription));
+            }
+            Kind::Stream(subscription) => subscription
+                .into_iter()
+                .for_each(|subscription| self.unsubscribe(subscription)),
+        }
+    }
+
+    /// A client is gone.
+    pub fn disconnect(&mut self, client: ClientKey) {
+        self.abandon(client);
+        self.clients.remove(client);
+    }
+
+    /// No further joins are taken.
+    pub fn restart(&mut self) {
+        self.restarting = true;
+    }
+
+    /// A client sent a frame.
+    pub fn receive(&mut self, client: ClientKey, frame: ClientFrame, turn: &mut Turn<'_>) {
+        self.with_session(client, turn, |session, rules| session.receive(frame, rules));
+    }
+
+    pub(super) fn expire(
+        &mut self,
+        client: ClientKey,
+        incarnation: Incarnation,
+        turn: &mut Turn<'_>,
+    ) {
+        self.with_session(client, turn, |session, rules| {
+            session.expire(incarnation, rules)
+        });
+    }
+
+    fn with_session(
+        &mut self,
+        client: ClientKey,
+        turn: &mut Turn<'_>,
+        decide: impl FnOnce(&mut Session, Rules<'_>) -> Vec<Effect>,
+    ) {
+        let Some(Client {
+            kind: Kind::Socket(session),
+            ..
+        }) = self.clients.get_mut(client)
+        else {
+            return;
+        };
+        let rules = Rules {
+            channels_max: self.config.channels_per_client_max,
+            unix_now: turn.now.unix,
+            restarting: self.restarting,
+            tokens: &*self.tokens,
+            marks: &self.marks,
+        };
+        let before = session.channel_count() as i64;
+        let effects = decide(session, rules);
+        self.tally.channels += session.channel_count() as i64 - before;
+        let vsn = session.vsn();
+        for effect in effects {
+            match effect {
+                Effect::Say(text) => turn.outlets.send(client, &Parcel::text_frame(&[&text])),
+                Effect::SayLater(texts) => {
+                    let parcels = texts
+                        .iter()
+                        .map(|text| Parcel::text_frame(&[text]))
+                        .collect();
+                    self.timers.schedule(
+                        turn.now.instant + self.config.join_error_delay,
+                        Timer::Say(client, parcels),
+                    );
+                }
+                Effect::Open(opening) => self.open(client, vsn, opening, turn),
+                Effect::Reclaim(subscription, claims) => self.reclaim(subscription, claims),
+                Effect::Shut(subscription) => self.unsubscribe(subscription),
+                Effect::ExpireAt(incarnation, at) => {
+                    let left = Duration::from_secs(at.saturating_sub(turn.now.unix)).min(WAIT_MAX);
+                    self.timers
+                        .schedule(turn.now.instant + left, Timer::Expire(client, incarnation));
+                }
+            }
+        }
+    }
+
+    /// Subscribes a channel that was joined.
+    fn open(&mut self, client: ClientKey, vsn: Vsn, opening: Opening, turn: &mut Turn<'_>) {
+        let Opening {
+            incarnation,
+            topic,
+            join_ref,
+            bindings,
+            claims,
+        } = opening;
+        if bindings.is_empty() {
+            return;
+        }
+        let wishes = bindings.into_iter().map(
+            |JoinBinding {
+                 id, since, spec, ..
+             }| (id, since, spec),
+        );
+        let subscription = self.subscribe(
+            client,
+            Voice::Channel {
+                vsn,
+                topic,
+                join_ref,
+            },
+            claims,
+            wishes.collect(),
+            turn,
+        );
+        if let (
+            Some(key),
+            Some(Client {
+                kind: Kind::Socket(session),
+                ..
+            }),
+        ) = (subscription, self.clients.get_mut(client))
+        {
+            session.attach(incarnation, key);
+        }
+    }
+
+    /// A plain stream came.
+    pub fn connect_stream(&mut self) -> ClientKey {
+        self.clients.insert(Client {
+            kind: Kind::Stream(None),
+            paused: Vec::new(),
+        })
+    }
+
+    /// Subscribes a stream. What it is told, refusals too, goes to its outlet.
+    pub fn open_stream(&mut self, client: ClientKey, request: StreamRequest, turn: &mut Turn<'_>) {
+        let since = request.since.unwrap_or(Since::Now);
+        let wishes = (1..)
+            .zip(request.specs)
+            .map(|(id, spec)| (id, Some(since.clone()), Ok(spec)))
+            .collect();
+        let subscription = self.subscribe(client, Voice::Stream, request.claims, wishes, turn);
+        if let Some(client) = self.clients.get_mut(client) {
+            client.kind = Kind::Stream(subscription);
+        }
+    }
+
+    /// Makes a subscription and asks whether its bindings may be live. `None` when none can be.
+    fn subscribe(
+        &mut self,
+        client: ClientKey,
+        voice: Voice,
+        claims: Arc<Claims>,
+        wishes: Vec<(u32, Option<Since>, Result<BindingSpec, String>)>,
+        turn: &mut Turn<'_>,
+    ) -> Option<SubscriptionKey> {
+        let claims = self.shared.claims.share(claims);
+        let key = self
+            .subscriptions
+            .insert(Subscription::new(client, voice, claims));
+        let mut bindings: SmallVec<[BindingKey; 1]> = SmallVec::new();
+        for (id, since, spec) in wishes {
+            let spec = match spec {
+                Ok(_) if bindings.len() >= self.config.bindings_per_channel_max => Err(format!(
+                    "Too many postgres_changes entries: at most {} can be live",
+                    self.config.bindings_per_channel_max
+                )),
+                spec => spec,
+            };
+            match spec {
+                Ok(spec) => bindings.push(self.bind(key, id, since, spec)),
+                Err(message) => {
+                    let subscription = self.subscriptions.get(key)?;
+                    subscription.tell(
+                        SystemMessage::BindingRefused {
+                            binding: id,
+                            message: &message,
+                        },
+                        turn,
+                    );
+                }
+            }
+        }
+        if bindings.is_empty() {
+            self.subscriptions.remove(key);
+            return None;
+        }
+        bindings.shrink_to_fit();
+        self.tally.bindings += bindings.len() as i64;
+        let subscription = self.subscriptions.get_mut(key)?;
+        subscription.asking = u32::try_from(bindings.len()).unwrap_or(u32::MAX);
+        subscription.bindings = bindings.clone();
+        bindings
+            .into_iter()
+            .for_each(|binding| self.ask_binding(binding));
+        Some(key)
+    }
+
+    fn bind(
+        &mut self,
+        owner: SubscriptionKey,
+        id: u32,
+        since: Option<Since>,
+        mut spec: BindingSpec,
+    ) -> BindingKey {
+        let select = spec
+            .select
+            .clone()
+            .map(|select| self.shared.selects.share(select));
+        spec.filters.shrink_to_fit();
+        let spec = self.shared.specs.share(spec);
+        let no_tests = self.shared.tests.share(Vec::new());
+        let mut binding = Binding::new(owner, id, spec, no_tests);
+        binding.select = select;
+        binding.wants_cursor = since.is_some();
+        binding.start = match since {
+            None | Some(Since::Now) => Start::Head,
+            Some(Since::Cursor(cursor)) => self
+                .config
+                .cursor_key
+                .open(&cursor)
+                .map_or(Start::Forged, Start::Claimed),
+        };
+        if let Some(subscription) = self.subscriptions.get_mut(owner) {
+            subscription.wants_cursors |= binding.wants_cursor;
+            subscription.resumes |= binding.start != Start::Head;
+        }
+        self.bindings.insert(binding)
+    }
+
+    fn unsubscribe(&mut self, key: SubscriptionKey) {
+        self.detach(key);
+        let Some(subscription) = self.subscriptions.remove(key) else {
+            return;
+        };
+        self.tally.bindings -= subscription.bindings.len() as i64;
+        for binding in subscription.bindings {
+            self.bindings.remove(binding);
+        }
+    }
+}

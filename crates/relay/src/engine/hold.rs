@@ -1,0 +1,397 @@
+//! Filters that only the database can decide, and the changes that wait for it.
+//!
+//! A channel with an undecided change keeps everything that follows in a queue of references, so
+//! that its changes leave in position order; channels without one are not concerned. The wait is
+//! bounded by a deadline, the queues by [`HELD_MAX`]: beyond it no further page is taken.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use pgrelay_protocol::{Position, RefetchReason};
+use smallvec::SmallVec;
+
+use super::{
+    Engine, Turn,
+    call::Call,
+    subscription::{BindingKey, Stage, SubscriptionKey},
+    timer::Timer,
+};
+use crate::{
+    arena::{Arena, Key},
+    change::{Operation, Page},
+    filter::FilterTest,
+    ports::EvaluateError,
+    registry::BindingIndex,
+};
+
+/// Changes held back on one shard, over all channels.
+pub(super) const HELD_MAX: usize = 1 << 18;
+
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// Names an [`Evaluation`].
+pub type EvaluationKey = Key<Evaluation>;
+
+/// A change held back for one binding.
+#[derive(Debug)]
+pub(super) struct Held {
+    page: Arc<Page>,
+    index: u32,
+    binding: BindingKey,
+    /// What it waits for; `None` when it only waits for its turn.
+    evaluation: Option<EvaluationKey>,
+}
+
+/// One question to the database: which of these changes pass these filters?
+#[derive(Debug)]
+pub struct Evaluation {
+    page: Arc<Page>,
+    tests: Arc<[FilterTest]>,
+    /// Places in the page, ascending once asked.
+    changes: Vec<u32>,
+    state: State,
+    waiting: Vec<SubscriptionKey>,
+    /// Held changes that refer to it.
+    users: usize,
+    retries: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// More changes may be added.
+    Collecting,
+    Asked,
+    /// One for each of the changes.
+    Decided(Vec<bool>),
+    Failed,
+}
+
+/// What a held change may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    Wait,
+    Deliver,
+    Drop,
+    Fail,
+}
+
+/// All evaluations of an engine.
+#[derive(Debug)]
+pub(super) struct Evaluations {
+    all: Arena<Evaluation>,
+    /// Those that take more changes, by the addresses of page and filters.
+    collecting: HashMap<(usize, usize), EvaluationKey, RandomState>,
+    /// The same, in the order they were begun: every run of the same events is the same run.
+    begun: Vec<EvaluationKey>,
+    pub(super) held: usize,
+}
+
+impl Evaluations {
+    pub(super) fn new() -> Self {
+        Self {
+            all: Arena::new(),
+            collecting: HashMap::default(),
+            begun: Vec::new(),
+            held: 0,
+        }
+    }
+
+    /// Adds change `index` of `page` to the question about `tests`, on behalf of `subscription`.
+    fn collect(
+        &mut self,
+        page: &Arc<Page>,
+        index: u32,
+        tests: &Arc<[FilterTest]>,
+        subscription: SubscriptionKey,
+    ) -> EvaluationKey {
+        let name = (Arc::as_ptr(page).addr(), Arc::as_ptr(tests).addr());
+        let key = *self.collecting.entry(name).or_insert_with(|| {
+            let key = self.all.insert(Evaluation::new(page, tests));
+            self.begun.push(key);
+            key
+        });
+        let evaluation = self
+            .all
+            .get_mut(key)
+            .expect("an evaluation that collects is kept");
+        if evaluation.changes.last() != Some(&index) {
+            evaluation.changes.push(index);
+        }
+        if evaluation.waiting.last() != Some(&subscription) {
+            evaluation.waiting.push(subscription);
+        }
+        evaluation.users += 1;
+        key
+    }
+
+    fn decide(&self, held: &Held) -> Decision {
+        let Some(key) = held.evaluation else {
+            return Decision::Deliver;
+        };
+        let Some(evaluation) = self.all.get(key) else {
+            return Decision::Fail;
+        };
+        match &evaluation.state {
+            State::Collecting | State::Asked => Decision::Wait,
+            State::Failed => Decision::Fail,
+            State::Decided(verdicts) => {
+                let place = evaluation.changes.binary_search(&held.index).ok();
+                match place.and_then(|place| verdicts.get(place)) {
+                    Some(true) => Decision::Deliver,
+                    Some(false) => Decision::Drop,
+                    None => Decision::Fail,
+                }
+            }
+        }
+    }
+
+    /// `held` left its queue.
+    fn let_go(&mut self, held: &Held) {
+        self.held -= 1;
+        let Some(key) = held.evaluation else { return };
+        let Some(evaluation) = self.all.get_mut(key) else {
+            return;
+        };
+        evaluation.users -= 1;
+        // One that collects is removed when it would be asked.
+        if evaluation.users == 0 && !matches!(evaluation.state, State::Collecting) {
+            self.all.remove(key);
+        }
+    }
+}
+
+impl Evaluation {
+    fn new(page: &Arc<Page>, tests: &Arc<[FilterTest]>) -> Self {
+        Self {
+            page: Arc::clone(page),
+            tests: Arc::clone(tests),
+            changes: Vec::new(),
+            state: State::Collecting,
+            waiting: Vec::new(),
+            users: 0,
+            retries: 0,
+        }
+    }
+}
+
+impl Held {
+    /// Everything before it: what the channel has settled while this is the first it holds.
+    pub(super) fn before(&self) -> Position {
+        let position = self.page.position(&self.page.changes[self.index as usize]);
+        Position {
+            seq: position.seq.saturating_sub(1),
+            ..position
+        }
+    }
+}
+
+impl Engine {
+    /// Queues a change of one subscription behind what it already holds.
+    pub(super) fn hold(
+        &mut self,
+        key: SubscriptionKey,
+        page: &Arc<Page>,
+        index: u32,
+        found: &[(BindingKey, Option<Arc<[FilterTest]>>)],
+    ) {
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
+        let queue = subscription.held.get_or_insert_default();
+        for (binding, tests) in found {
+            let evaluation = tests
+                .as_ref()
+                .map(|tests| self.evaluations.collect(page, index, tests, key));
+            self.evaluations.held += 1;
+            queue.push_back(Held {
+                page: Arc::clone(page),
+                index,
+                binding: *binding,
+                evaluation,
+            });
+        }
+    }
+
+    /// Asks the database what was collected since the last call.
+    pub(super) fn ask_evaluations(&mut self, turn: &Turn<'_>) {
+        self.evaluations.collecting.clear();
+        for key in std::mem::take(&mut self.evaluations.begun) {
+            let Some(evaluation) = self.evaluations.all.get_mut(key) else {
+                continue;
+            };
+            if evaluation.users == 0 {
+                self.evaluations.all.remove(key);
+                continue;
+            }
+            evaluation.changes.sort_unstable();
+            evaluation.changes.dedup();
+            let deadline = turn.now.instant + self.config.evaluate_deadline;
+            self.timers.schedule(deadline, Timer::EvaluationOver(key));
+            self.ask_evaluation(key);
+        }
+    }
+
+    pub(super) fn ask_evaluation(&mut self, key: EvaluationKey) {
+        let Some(evaluation) = self.evaluations.all.get_mut(key) else {
+            return;
+        };
+        evaluation.state = State::Asked;
+        self.calls.push_back(Call::Evaluate {
+            key,
+            page: Arc::clone(&evaluation.page),
+            changes: evaluation.changes.clone(),
+            tests: Arc::clone(&evaluation.tests),
+        });
+    }
+
+    pub(super) fn evaluated(
+        &mut self,
+        key: EvaluationKey,
+        outcome: Result<Vec<bool>, EvaluateError>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(evaluation) = self.evaluations.all.get_mut(key) else {
+            return;
+        };
+        if !matches!(evaluation.state, State::Asked) {
+            return;
+        }
+        match outcome {
+            Ok(verdicts) if verdicts.len() == evaluation.changes.len() => {
+                evaluation.state = State::Decided(verdicts);
+                self.release_waiting(key, turn);
+            }
+            Ok(_) | Err(_) => {
+                let delay = RETRY_AFTER * (1 << evaluation.retries.min(6));
+                evaluation.retries += 1;
+                self.timers
+                    .schedule(turn.now.instant + delay, Timer::EvaluateAgain(key));
+            }
+        }
+    }
+
+    /// The deadline of an evaluation has passed.
+    pub(super) fn evaluation_over(&mut self, key: EvaluationKey, turn: &mut Turn<'_>) {
+        let Some(evaluation) = self.evaluations.all.get_mut(key) else {
+            return;
+        };
+        if !matches!(evaluation.state, State::Decided(_)) {
+            evaluation.state = State::Failed;
+            self.release_waiting(key, turn);
+        }
+    }
+
+    fn release_waiting(&mut self, key: EvaluationKey, turn: &mut Turn<'_>) {
+        let Some(evaluation) = self.evaluations.all.get_mut(key) else {
+            return;
+        };
+        for subscription in std::mem::take(&mut evaluation.waiting) {
+            self.release(subscription, turn);
+        }
+    }
+
+    /// Sends what a subscription holds, up to the first change that is still undecided.
+    fn release(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
+        let mut failed: Option<(Position, SmallVec<[BindingKey; 2]>)> = None;
+        while let Some(run) = self.take_decided(key) {
+            let (page, index) = (Arc::clone(&run[0].0.page), run[0].0.index);
+            let change = &page.changes[index as usize];
+            let of = |wanted| {
+                run.iter()
+                    .filter(move |(_, decision)| *decision == wanted)
+                    .map(|(held, _)| held.binding)
+            };
+            for binding in of(Decision::Fail) {
+                let (position, bindings) =
+                    failed.get_or_insert_with(|| (page.end, SmallVec::new()));
+                *position = page.position(change);
+                if !bindings.contains(&binding) {
+                    bindings.push(binding);
+                }
+            }
+            let deliver: SmallVec<[BindingIndex; 2]> =
+                of(Decision::Deliver).map(BindingKey::place).collect();
+            if deliver.is_empty() {
+                continue;
+            }
+            if let Some((position, bindings)) = failed.take() {
+                self.tell_refetch(key, &bindings, RefetchReason::Authorization, position, turn);
+            }
+            if change.operation == Operation::Hole {
+                let bindings: SmallVec<[BindingKey; 2]> = of(Decision::Deliver).collect();
+                self.tell_refetch(
+                    key,
+                    &bindings,
+                    RefetchReason::Hole,
+                    page.position(change),
+                    turn,
+                );
+            } else {
+                self.deliver(key, &page, index, &deliver, turn);
+                self.pace(key, page.position(change), true, turn);
+            }
+        }
+        if let Some((position, bindings)) = failed {
+            self.tell_refetch(key, &bindings, RefetchReason::Authorization, position, turn);
+        }
+    }
+
+    /// Takes all entries of the first held change out of the queue, if all of them are decided.
+    fn take_decided(&mut self, key: SubscriptionKey) -> Option<SmallVec<[(Held, Decision); 2]>> {
+        let subscription = self.subscriptions.get_mut(key)?;
+        let queue = subscription.held.as_mut()?;
+        let first = queue.front()?;
+        let same = |held: &Held| Arc::ptr_eq(&held.page, &first.page) && held.index == first.index;
+        let decisions: SmallVec<[Decision; 2]> = queue
+            .iter()
+            .take_while(|held| same(held))
+            .map(|held| self.evaluations.decide(held))
+            .collect();
+        if decisions.contains(&Decision::Wait) {
+            return None;
+        }
+        let run: SmallVec<[(Held, Decision); 2]> =
+            queue.drain(..decisions.len()).zip(decisions).collect();
+        if queue.is_empty() {
+            subscription.held = None;
+        }
+        for (held, _) in &run {
+            self.evaluations.let_go(held);
+        }
+        Some(run)
+    }
+
+    /// Forgets what a subscription holds.
+    pub(super) fn drop_held(&mut self, key: SubscriptionKey) {
+        let queue = self
+            .subscriptions
+            .get_mut(key)
+            .and_then(|subscription| subscription.held.take());
+        for held in queue
+            .into_iter()
+            .flat_map(|queue: Box<VecDeque<Held>>| *queue)
+        {
+            self.evaluations.let_go(&held);
+        }
+    }
+
+    /// Takes a subscription out of its replay when its client has enough for now; out of the live
+    /// stream too, while it catches up with what it held.
+    pub(super) fn pace(
+        &mut self,
+        key: SubscriptionKey,
+        settled: Position,
+        catches_up: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(subscription) = self.subscriptions.get(key) else {
+            return;
+        };
+        let is_paced = matches!(subscription.stage, Stage::Replaying(_))
+            || (catches_up && subscription.held.is_some());
+        if is_paced && turn.outlets.is_full(subscription.client) {
+            self.pause(key, settled);
+        }
+    }
+}

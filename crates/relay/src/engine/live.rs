@@ -1,0 +1,130 @@
+//! The newest end of the stream: what the source says, and how it is handed out.
+
+use std::sync::Arc;
+
+use pgrelay_protocol::{Position, RefetchReason};
+
+use super::{Engine, Turn, fanout::Lane, hold::HELD_MAX, subscription::Stage};
+use crate::{change::Page, ports::FeedEvent, registry::Registry, ring::Ring};
+
+/// Live changes looked at in one turn.
+const CHANGES_PER_TURN: usize = 256;
+
+/// The newest end of the stream.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub(super) registry: Registry,
+    /// Everything up to here was handed out; `None` until the source has said where it is.
+    pub(super) at: Option<Position>,
+    /// The page that is being handed out.
+    page: Option<Arc<Page>>,
+}
+
+impl Engine {
+    /// Whether [`Self::feed`] may be called: what was fed before has been handed out.
+    #[must_use]
+    pub fn wants_feed(&self) -> bool {
+        self.live.page.is_none() && self.evaluations.held < HELD_MAX
+    }
+
+    /// The next word of the source.
+    pub fn feed(&mut self, event: FeedEvent, turn: &mut Turn<'_>) {
+        match event {
+            FeedEvent::Head(position) => self.reach(position, turn),
+            FeedEvent::Page(page) => match self.live.at {
+                // Nobody is live yet, and where the page starts is not known.
+                None => self.reach(page.end, turn),
+                Some(at) if at < page.end => {
+                    self.ring.push(Arc::clone(&page));
+                    self.live.page = Some(page);
+                }
+                Some(_) => {}
+            },
+            FeedEvent::Break { reason, head } => self.break_stream(reason, head, turn),
+            FeedEvent::CatalogChanged => self.catalog_changed(),
+        }
+    }
+
+    /// The source stands at `position` and has nothing before it.
+    fn reach(&mut self, position: Position, turn: &mut Turn<'_>) {
+        match self.live.at {
+            None => {
+                self.ring = Ring::new(position, self.config.ring_bytes_max);
+                self.live.at = Some(position);
+                self.wake_early(turn);
+            }
+            Some(at) if at < position => {
+                self.ring.mark(position);
+                self.live.at = Some(position);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn wake_early(&mut self, turn: &mut Turn<'_>) {
+        for key in self.subscriptions.keys() {
+            if self
+                .subscriptions
+                .get(key)
+                .is_some_and(|subscription| subscription.stage == Stage::Early)
+            {
+                self.begin(key, turn);
+            }
+        }
+    }
+
+    /// The history before `head` is not continued.
+    fn break_stream(&mut self, reason: RefetchReason, head: Position, turn: &mut Turn<'_>) {
+        let is_first = self.live.at.is_none();
+        let keys = self.subscriptions.keys();
+        for key in &keys {
+            // Everybody leaves before the ground changes.
+            let stage = self.subscriptions.get(*key).map(|it| it.stage);
+            self.detach(*key);
+            stage
+                .into_iter()
+                .for_each(|stage| self.set_stage(*key, stage));
+        }
+        self.drop_scans();
+        self.live.page = None;
+        self.live.at = Some(head);
+        self.ring = Ring::new(head, self.config.ring_bytes_max);
+        if is_first {
+            self.wake_early(turn);
+            return;
+        }
+        for key in keys {
+            // The others begin at the head anyway, or have their cursors judged by the log.
+            if self
+                .subscriptions
+                .get(key)
+                .is_some_and(|it| it.settled.is_some())
+            {
+                self.restart_at(key, reason, head, turn);
+            }
+        }
+    }
+
+    pub(super) fn step_live(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Some(page) = self.live.page.take() else {
+            return false;
+        };
+        let at = self.live.at;
+        let start = page
+            .changes
+            .partition_point(|change| Some(page.position(change)) <= at);
+        for (index, change) in (0..).zip(&page.changes).skip(start).take(CHANGES_PER_TURN) {
+            if !self.fan_out(Lane::Live, &page, index, turn) {
+                self.live.page = Some(page);
+                return true;
+            }
+            self.live.at = Some(page.position(change));
+        }
+        if page.changes.len() - start > CHANGES_PER_TURN {
+            self.live.page = Some(page);
+        } else {
+            self.live.at = Some(page.end);
+        }
+        true
+    }
+}

@@ -1,0 +1,357 @@
+//! From what a client asked for to bindings that are live.
+//!
+//! Equal questions that are under way are asked once: a thousand clients of one room, reconnecting,
+//! are one question.
+
+use std::{sync::Arc, time::Duration};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use pgrelay_protocol::{BindingSpec, Position, RefetchReason, SystemMessage};
+
+use super::{
+    Engine, Turn,
+    call::Call,
+    subscription::{Binding, BindingKey, BindingState, Stage, Start, SubscriptionKey},
+    timer::Timer,
+};
+use crate::{
+    filter::ResolvedBinding,
+    ports::{BindingError, Claims},
+};
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_DOUBLINGS_MAX: u8 = 3;
+
+/// Questions under way.
+#[derive(Debug, Default)]
+pub(super) struct Resolutions {
+    /// By the addresses of spec and claims, which the entry keeps alive.
+    asked: HashMap<(usize, usize), Asked, RandomState>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    spec: Arc<BindingSpec>,
+    claims: Arc<Claims>,
+    /// Who waits for the answer, with the number of their question.
+    waiting: Vec<(BindingKey, u32)>,
+    /// The catalog has changed since: a refusal may be out of date.
+    stale: bool,
+}
+
+fn name(spec: &Arc<BindingSpec>, claims: &Arc<Claims>) -> (usize, usize) {
+    (Arc::as_ptr(spec).addr(), Arc::as_ptr(claims).addr())
+}
+
+impl Engine {
+    /// Asks again for a binding that could not be resolved.
+    pub(super) fn ask_binding_again(&mut self, key: BindingKey) {
+        let state = self.bindings.get(key).map(|binding| binding.state);
+        if state != Some(BindingState::Refused { retryable: false }) {
+            self.ask_binding(key);
+        }
+    }
+
+    /// Asks whether a binding may be live.
+    pub(super) fn ask_binding(&mut self, key: BindingKey) {
+        let Some(binding) = self.bindings.get_mut(key) else {
+            return;
+        };
+        let Some(subscription) = self.subscriptions.get(binding.subscription) else {
+            return;
+        };
+        binding.asked += 1;
+        let (spec, claims) = (&binding.spec, &subscription.claims);
+        let asked = self
+            .resolutions
+            .asked
+            .entry(name(spec, claims))
+            .or_insert_with(|| {
+                self.calls.push_back(Call::Resolve {
+                    spec: Arc::clone(spec),
+                    claims: Arc::clone(claims),
+                });
+                Asked {
+                    spec: Arc::clone(spec),
+                    claims: Arc::clone(claims),
+                    waiting: Vec::new(),
+                    stale: false,
+                }
+            });
+        asked.waiting.push((key, binding.asked));
+    }
+
+    pub(super) fn resolved(
+        &mut self,
+        spec: &Arc<BindingSpec>,
+        claims: &Arc<Claims>,
+        outcome: &Result<ResolvedBinding, BindingError>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(mut asked) = self.resolutions.asked.remove(&name(spec, claims)) else {
+            return;
+        };
+        if outcome.is_err() && std::mem::take(&mut asked.stale) {
+            self.calls.push_back(Call::Resolve {
+                spec: Arc::clone(&asked.spec),
+                claims: Arc::clone(&asked.claims),
+            });
+            self.resolutions.asked.insert(name(spec, claims), asked);
+            return;
+        }
+        for (key, question) in asked.waiting {
+            let Some(binding) = self.bindings.get(key) else {
+                continue;
+            };
+            if binding.asked != question {
+                continue;
+            }
+            match outcome {
+                Ok(resolved) => self.accept(key, resolved, turn),
+                Err(error) => self.refuse(key, error, turn),
+            }
+        }
+    }
+
+    fn accept(&mut self, key: BindingKey, resolved: &ResolvedBinding, turn: &mut Turn<'_>) {
+        let tests = self.shared.tests.share(Arc::clone(&resolved.tests));
+        let Some(binding) = self.bindings.get(key) else {
+            return;
+        };
+        let (owner, before) = (binding.subscription, binding.state);
+        if before == BindingState::Live {
+            self.unregister(key);
+        }
+        let Some(binding) = self.bindings.get_mut(key) else {
+            return;
+        };
+        binding.resolve(resolved, tests);
+        match before {
+            BindingState::Asking => self.answered(owner, turn),
+            BindingState::Live => self.register(key),
+            BindingState::Refused { .. } => self.revive(key, owner, turn),
+        }
+    }
+
+    fn refuse(&mut self, key: BindingKey, error: &BindingError, turn: &mut Turn<'_>) {
+        let Some(binding) = self.bindings.get(key) else {
+            return;
+        };
+        let (owner, before, id) = (binding.subscription, binding.state, binding.id);
+        let Some(subscription) = self.subscriptions.get(owner) else {
+            return;
+        };
+        let now = BindingState::Refused {
+            retryable: error.retryable,
+        };
+        // What has a position keeps it until the question is answered; what is live stays so.
+        let has_to_wait = error.retryable
+            && match before {
+                BindingState::Asking => {
+                    subscription.wants_cursors || subscription.settled.is_some()
+                }
+                BindingState::Live => true,
+                BindingState::Refused { .. } => false,
+            };
+        if before == BindingState::Live && !has_to_wait {
+            self.unregister(key);
+        }
+        let Some(binding) = self.bindings.get_mut(key) else {
+            return;
+        };
+        let is_news = before != now && !(has_to_wait && (binding.retries > 0 || binding.is_live()));
+        if !has_to_wait {
+            binding.state = now;
+        }
+        if error.retryable {
+            let delay = RETRY_AFTER * (1 << binding.retries.min(RETRY_DOUBLINGS_MAX));
+            binding.retries = binding.retries.saturating_add(1);
+            self.timers
+                .schedule(turn.now.instant + delay, Timer::ResolveAgain(key));
+        }
+        if is_news && let Some(subscription) = self.subscriptions.get(owner) {
+            subscription.tell(
+                SystemMessage::BindingRefused {
+                    binding: id,
+                    message: &error.message,
+                },
+                turn,
+            );
+        }
+        if before == BindingState::Asking && !has_to_wait {
+            self.answered(owner, turn);
+        }
+    }
+
+    /// One question of a subscription has its answer.
+    fn answered(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
+        subscription.asking -= 1;
+        if subscription.asking == 0 {
+            self.begin(key, turn);
+        }
+    }
+
+    /// All bindings have their answers: the live ones start.
+    pub(super) fn begin(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
+        let live = self.live_bindings(key);
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
+        subscription.stage = Stage::Idle;
+        if live.is_empty() {
+            return;
+        }
+        let Some(head) = self.live.at else {
+            subscription.stage = Stage::Early;
+            return;
+        };
+        let settled = subscription.settled;
+        let is_late = |start| matches!((start, settled), (Start::Claimed(position), Some(settled)) if position < settled);
+        // What cannot be honoured goes on where its channel does, so that one cursor is enough.
+        let starts = live
+            .iter()
+            .filter_map(|key| self.bindings.get(*key))
+            .map(|binding| binding.start);
+        let here = settled
+            .or(starts.filter_map(Start::position).min())
+            .unwrap_or(head);
+        let (mut forged, mut late) = (Vec::new(), Vec::new());
+        for key in &live {
+            let Some(binding) = self.bindings.get_mut(*key) else {
+                continue;
+            };
+            match binding.start {
+                // The others of its channel went on without it; going back would break their order.
+                start if is_late(start) => late.push(*key),
+                Start::Forged => forged.push(*key),
+                Start::Head | Start::At(_) | Start::Claimed(_) => {}
+            }
+            binding.start = match binding.start {
+                start @ Start::Claimed(_) if !is_late(start) => start,
+                Start::At(position) => Start::At(position.max(settled.unwrap_or(position))),
+                Start::Head => Start::At(settled.unwrap_or(head)),
+                Start::Forged | Start::Claimed(_) => Start::At(here),
+            };
+        }
+        self.find_settled(key);
+        self.break_off(key, &forged, RefetchReason::Forged, here, turn);
+        self.break_off(key, &late, RefetchReason::Schema, here, turn);
+        self.place(key, turn);
+    }
+
+    pub(super) fn live_bindings(&self, key: SubscriptionKey) -> Vec<BindingKey> {
+        let all = self
+            .subscriptions
+            .get(key)
+            .map(|subscription| &*subscription.bindings)
+            .unwrap_or_default();
+        all.iter()
+            .copied()
+            .filter(|key| self.bindings.get(*key).is_some_and(Binding::is_live))
+            .collect()
+    }
+
+    /// Sets where a subscription stands that has nothing delivered yet: the earliest start of its
+    /// bindings.
+    pub(super) fn find_settled(&mut self, key: SubscriptionKey) {
+        let live = self.live_bindings(key);
+        let earliest = live
+            .iter()
+            .filter_map(|key| self.bindings.get(*key)?.start.position())
+            .min();
+        if let Some(subscription) = self.subscriptions.get_mut(key) {
+            subscription.settled = earliest;
+        }
+    }
+
+    /// A binding that was refused may be live now: its subscription starts over where it stands.
+    fn revive(&mut self, key: BindingKey, owner: SubscriptionKey, turn: &mut Turn<'_>) {
+        let Some(subscription) = self.subscriptions.get(owner) else {
+            return;
+        };
+        let stage = subscription.stage;
+        self.detach(owner);
+        let Some(subscription) = self.subscriptions.get_mut(owner) else {
+            return;
+        };
+        subscription.greeted = false;
+        let here = subscription.settled.or(self.live.at);
+        if let (Some(here), Some(binding)) = (here, self.bindings.get_mut(key)) {
+            // It was told that it is not live, and from where it is has to be said.
+            binding.start = Start::At(here);
+            self.break_off(owner, &[key], RefetchReason::Schema, here, turn);
+        }
+        match stage {
+            Stage::Idle => self.begin(owner, turn),
+            Stage::Resolving | Stage::Early => self.set_stage(owner, stage),
+            Stage::Parked
+            | Stage::Waiting(_)
+            | Stage::Replaying(_)
+            | Stage::Paused
+            | Stage::Live => self.place(owner, turn),
+        }
+    }
+
+    /// Tells a subscription that some of its bindings are not continued.
+    pub(super) fn break_off(
+        &mut self,
+        key: SubscriptionKey,
+        bindings: &[BindingKey],
+        reason: RefetchReason,
+        at: Position,
+        turn: &mut Turn<'_>,
+    ) {
+        if bindings.is_empty() {
+            return;
+        }
+        if let Some(subscription) = self.subscriptions.get_mut(key) {
+            subscription.resumes = false;
+        }
+        self.tell_refetch(key, bindings, reason, at, turn);
+    }
+
+    /// New claims: every binding is asked for again, and nothing flows until then.
+    pub(super) fn reclaim(&mut self, key: SubscriptionKey, claims: Arc<Claims>) {
+        self.detach(key);
+        let claims = self.shared.claims.share(claims);
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
+        subscription.claims = claims;
+        subscription.stage = Stage::Resolving;
+        subscription.greeted = false;
+        let bindings = subscription.bindings.clone();
+        subscription.asking = u32::try_from(bindings.len()).unwrap_or(u32::MAX);
+        for key in bindings {
+            if let Some(binding) = self.bindings.get_mut(key) {
+                binding.state = BindingState::Asking;
+                binding.retries = 0;
+            }
+            self.ask_binding(key);
+        }
+    }
+
+    /// Asks again for what the catalog may have changed.
+    pub(super) fn catalog_changed(&mut self) {
+        for asked in self.resolutions.asked.values_mut() {
+            asked.stale = true;
+        }
+        for key in self.bindings.keys() {
+            let Some(binding) = self.bindings.get(key) else {
+                continue;
+            };
+            let may_differ = match binding.state {
+                BindingState::Asking => false,
+                BindingState::Live => binding.is_wildcard(),
+                BindingState::Refused { .. } => true,
+            };
+            if may_differ {
+                self.ask_binding(key);
+            }
+        }
+    }
+}

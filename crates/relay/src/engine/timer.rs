@@ -1,0 +1,53 @@
+//! What the engine does when time has passed.
+
+use super::{
+    ClientKey, Engine, Turn,
+    hold::EvaluationKey,
+    scan::ScanKey,
+    subscription::{BindingKey, SubscriptionKey},
+};
+use crate::{outlet::Parcel, session::Incarnation};
+
+/// A thing that may be due.
+#[derive(Debug)]
+pub(super) enum Timer {
+    /// A refused join gets its answer.
+    Say(ClientKey, Vec<Parcel>),
+    /// The token of a channel may have expired.
+    Expire(ClientKey, Incarnation),
+    /// A binding that could not be resolved is tried again.
+    ResolveAgain(BindingKey),
+    /// A subscription is told its position.
+    Checkpoint(SubscriptionKey),
+    /// An evaluation that failed is tried again.
+    EvaluateAgain(EvaluationKey),
+    /// An evaluation has taken too long.
+    EvaluationOver(EvaluationKey),
+    /// A log that could not be read is tried again.
+    ReadAgain(ScanKey),
+}
+
+impl Engine {
+    /// Does what is due.
+    pub fn tick(&mut self, turn: &mut Turn<'_>) {
+        while let Some(timer) = self.timers.pop(turn.now.instant) {
+            match timer {
+                Timer::Say(client, parcels) => parcels
+                    .iter()
+                    .for_each(|parcel| turn.outlets.send(client, parcel)),
+                Timer::Expire(client, incarnation) => self.expire(client, incarnation, turn),
+                Timer::ResolveAgain(binding) => self.ask_binding_again(binding),
+                Timer::Checkpoint(subscription) => self.checkpoint(subscription, turn),
+                Timer::EvaluateAgain(evaluation) => self.ask_evaluation(evaluation),
+                Timer::EvaluationOver(evaluation) => self.evaluation_over(evaluation, turn),
+                Timer::ReadAgain(scan) => self.read_again(scan),
+            }
+        }
+    }
+
+    /// When [`Self::tick`] has to be called next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<tokio::time::Instant> {
+        self.timers.next()
+    }
+}

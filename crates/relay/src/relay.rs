@@ -1,0 +1,225 @@
+//! The handle of a relay: what the server and the source hold of it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use pgrelay_protocol::Vsn;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    engine::StreamRequest,
+    metrics::Metrics,
+    ports::{Authorizer, ChangeLog, Claims, Feed, FeedEvent, Stopped, TokenVerifier},
+    shard::Shard,
+    stream::EventStream,
+};
+
+/// Clients on their way to one shard.
+const VISITORS_MAX: usize = 1_024;
+
+/// Feed events on their way to one shard. Few: the log is the buffer.
+const FEED_MAX: usize = 16;
+
+/// What a relay needs from outside.
+#[derive(Clone)]
+pub struct Ports {
+    /// Past changes.
+    pub log: Arc<dyn ChangeLog>,
+    /// What only the database decides.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// What a token says.
+    pub tokens: Arc<dyn TokenVerifier>,
+}
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ports").finish_non_exhaustive()
+    }
+}
+
+/// A WebSocket after its upgrade.
+#[derive(Debug)]
+pub struct NewSocket {
+    /// Non-blocking.
+    pub socket: std::net::TcpStream,
+    /// What came behind the request for the upgrade.
+    pub early: Bytes,
+    /// The serializer version asked for.
+    pub vsn: Vsn,
+    /// The token it came with.
+    pub token: Arc<str>,
+    /// What the token says.
+    pub claims: Arc<Claims>,
+}
+
+/// Somebody at the door of a shard.
+#[derive(Debug)]
+pub(crate) enum Visitor {
+    Socket(NewSocket),
+    Stream(StreamRequest, oneshot::Sender<EventStream>),
+}
+
+/// The order that everybody has to leave, given once.
+#[derive(Debug, Default)]
+pub(crate) struct Drain {
+    order: CancellationToken,
+    window_millis: AtomicU64,
+}
+
+impl Drain {
+    /// Waits for the order.
+    pub(crate) async fn ordered(&self) {
+        self.order.cancelled().await;
+    }
+
+    /// Within which time everybody has to leave, once ordered.
+    pub(crate) fn window(&self) -> Duration {
+        Duration::from_millis(self.window_millis.load(Ordering::Acquire))
+    }
+}
+
+/// More clients are on their way to a shard than it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the relay cannot take another client now")]
+pub struct Busy;
+
+/// Why there is no stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// Try again later.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The relay goes down.
+    #[error("the relay is going down")]
+    Stopped,
+}
+
+/// A running relay. Clones are the same relay.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    shards: Arc<[Door]>,
+    drain: Arc<Drain>,
+}
+
+/// The way into one shard.
+#[derive(Debug)]
+struct Door {
+    visitors: mpsc::Sender<Visitor>,
+    feed: mpsc::Sender<FeedEvent>,
+    load: Arc<AtomicUsize>,
+}
+
+/// Makes a relay and the shards that do its work once they run.
+#[must_use]
+pub fn build(config: Config, ports: &Ports, metrics: &Arc<Metrics>) -> (Relay, Vec<Shard>) {
+    let (config, drain) = (Arc::new(config), Arc::new(Drain::default()));
+    let (doors, shards): (Vec<_>, Vec<_>) = (0..config.shards.max(1))
+        .map(|_| {
+            let (visitors_in, visitors) = mpsc::channel(VISITORS_MAX);
+            let (feed_in, feed) = mpsc::channel(FEED_MAX);
+            let load = Arc::new(AtomicUsize::new(0));
+            let door = Door {
+                visitors: visitors_in,
+                feed: feed_in,
+                load: Arc::clone(&load),
+            };
+            let (config, ports, metrics) =
+                (Arc::clone(&config), ports.clone(), Arc::clone(metrics));
+            (
+                door,
+                Shard {
+                    config,
+                    ports,
+                    metrics,
+                    visitors,
+                    feed,
+                    load,
+                    drain: Arc::clone(&drain),
+                },
+            )
+        })
+        .unzip();
+    (
+        Relay {
+            shards: doors.into(),
+            drain,
+        },
+        shards,
+    )
+}
+
+impl Relay {
+    /// Gives a socket to the shard with the fewest clients. Never waits.
+    ///
+    /// # Errors
+    /// When that shard is busy; the socket is closed.
+    pub fn accept(&self, socket: NewSocket) -> Result<(), Busy> {
+        let door = self.least_loaded();
+        door.load.fetch_add(1, Ordering::AcqRel);
+        door.visitors
+            .try_send(Visitor::Socket(socket))
+            .map_err(|_full_or_closed| {
+                door.load.fetch_sub(1, Ordering::AcqRel);
+                Busy
+            })
+    }
+
+    /// Subscribes a client without channels. Whether its bindings are live, and why not, comes as
+    /// events.
+    ///
+    /// # Errors
+    /// When no shard takes it.
+    pub async fn subscribe(&self, request: StreamRequest) -> Result<EventStream, SubscribeError> {
+        let door = self.least_loaded();
+        let (reply, stream) = oneshot::channel();
+        door.load.fetch_add(1, Ordering::AcqRel);
+        if door
+            .visitors
+            .try_send(Visitor::Stream(request, reply))
+            .is_err()
+        {
+            door.load.fetch_sub(1, Ordering::AcqRel);
+            return Err(Busy.into());
+        }
+        stream.await.map_err(|_dropped| SubscribeError::Stopped)
+    }
+
+    /// Has every client leave within `window`, evenly spread: sockets are closed with 1012, streams
+    /// end. No joins are taken meanwhile. A shard whose last client is gone finishes.
+    pub fn drain(&self, window: Duration) {
+        let millis = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        self.drain.window_millis.store(millis, Ordering::Release);
+        self.drain.order.cancel();
+    }
+
+    fn least_loaded(&self) -> &Door {
+        let doors = self.shards.iter();
+        doors
+            .min_by_key(|door| door.load.load(Ordering::Acquire))
+            .expect("a relay has a shard")
+    }
+}
+
+impl Feed for Relay {
+    fn publish(&self, event: FeedEvent) -> BoxFuture<'_, Result<(), Stopped>> {
+        Box::pin(async move {
+            for door in &*self.shards {
+                door.feed
+                    .send(event.clone())
+                    .await
+                    .map_err(|_closed| Stopped)?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! All ways out of one shard.
+//!
+//! Deliveries are queued as references; a socket that has any is dirty and flushed once per turn.
+//! A change with many receivers has a queue of its own: it is flushed beside everything else, a
+//! part each turn, and the next such change waits for it.
+
+use std::{collections::VecDeque, sync::Arc, task::Poll};
+
+use super::{
+    ready::Bell,
+    socket::{Socket, close_frame},
+};
+use crate::{
+    engine::ClientKey,
+    outlet::{Goodbye, Outlets, Parcel},
+    stream::StreamSender,
+};
+
+/// A change with more receivers is a mass delivery.
+const MANY: usize = 256;
+
+/// Sockets flushed in one turn.
+const FLUSHES_PER_TURN: usize = 256;
+
+/// Of those, at least so many are of a mass delivery while there is one.
+const MASS_FLUSHES_PER_TURN: usize = 64;
+
+/// Dirty sockets beyond which nothing more is handed out.
+const DIRTY_MAX: usize = 4_096;
+
+/// One way out.
+pub(super) enum Way {
+    Socket(Box<Socket>),
+    Stream {
+        sender: StreamSender,
+        bell: Arc<Bell>,
+        is_full: bool,
+    },
+}
+
+/// The ways out, by client.
+pub(super) struct Ways {
+    places: Vec<Option<(ClientKey, Way)>>,
+    count: usize,
+    dirty: VecDeque<ClientKey>,
+    /// Dirty because of a mass delivery.
+    mass: VecDeque<ClientKey>,
+    is_mass: bool,
+    bytes_max: usize,
+    /// Clients that did not keep up since this was last taken.
+    pub(super) overflowed: Vec<ClientKey>,
+    /// Clients whose connection failed.
+    pub(super) failed: Vec<ClientKey>,
+    /// Clients that were full and are not any more.
+    pub(super) drained: Vec<ClientKey>,
+}
+
+impl Ways {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            places: Vec::new(),
+            count: 0,
+            dirty: VecDeque::new(),
+            mass: VecDeque::new(),
+            is_mass: false,
+            bytes_max,
+            overflowed: Vec::new(),
+            failed: Vec::new(),
+            drained: Vec::new(),
+        }
+    }
+
+    pub(super) fn insert(&mut self, key: ClientKey, way: Way) {
+        let index = key.index() as usize;
+        if index >= self.places.len() {
+            self.places.resize_with(index + 1, || None);
+        }
+        self.places[index] = Some((key, way));
+        self.count += 1;
+    }
+
+    pub(super) fn remove(&mut self, key: ClientKey) -> Option<Way> {
+        let place = self.places.get_mut(key.index() as usize)?;
+        let (_, way) = place.take_if(|(owner, _)| *owner == key)?;
+        self.count -= 1;
+        Some(way)
+    }
+
+    pub(super) fn get(&mut self, key: ClientKey) -> Option<&mut Way> {
+        let (owner, way) = self.places.get_mut(key.index() as usize)?.as_mut()?;
+        (*owner == key).then_some(way)
+    }
+
+    pub(super) fn socket(&mut self, key: ClientKey) -> Option<&mut Socket> {
+        match self.get(key)? {
+            Way::Socket(socket) => Some(socket),
+            Way::Stream { .. } => None,
+        }
+    }
+
+    pub(super) fn keys(&self) -> Vec<ClientKey> {
+        self.places.iter().flatten().map(|(key, _)| *key).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether sockets wait to be flushed.
+    pub(super) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty() || !self.mass.is_empty()
+    }
+
+    /// Has `key` flushed in this turn or a later one.
+    pub(super) fn mark(&mut self, key: ClientKey) {
+        let is_mass = self.is_mass;
+        let Some(socket) = self.socket(key) else {
+            return;
+        };
+        if !std::mem::replace(&mut socket.is_dirty, true) {
+            let queue = if is_mass {
+                &mut self.mass
+            } else {
+                &mut self.dirty
+            };
+            queue.push_back(key);
+        }
+    }
+
+    /// Writes to as many dirty sockets as a turn allows.
+    pub(super) fn flush_turn(&mut self) {
+        self.is_mass = false;
+        let mass = self.mass.len().min(MASS_FLUSHES_PER_TURN);
+        let first = self.dirty.len().min(FLUSHES_PER_TURN - mass);
+        for _ in 0..first {
+            let key = self.dirty.pop_front();
+            key.into_iter().for_each(|key| self.flush(key));
+        }
+        for _ in 0..self.mass.len().min(FLUSHES_PER_TURN - first) {
+            let key = self.mass.pop_front();
+            key.into_iter().for_each(|key| self.flush(key));
+        }
+    }
+
+    /// Writes what waits for one socket, as far as it takes it.
+    pub(super) fn flush(&mut self, key: ClientKey) {
+        let quarter = self.bytes_max / 4;
+        let Some(socket) = self.socket(key) else {
+            return;
+        };
+        socket.is_dirty = false;
+        let failed = matches!(socket.flush(), Poll::Ready(Err(_)));
+        let drained = socket.is_full && socket.outbox.bytes() <= quarter;
+        if drained {
+            socket.is_full = false;
+            self.drained.push(key);
+        }
+        if failed {
+            self.failed.push(key);
+        }
+    }
+
+    /// Closes a client for not keeping up. Nobody else notices.
+    fn overflow(&mut self, key: ClientKey) {
+        match self.get(key) {
+            Some(Way::Socket(socket)) => socket.outbox.close(close_frame(Goodbye::Overflow), true),
+            Some(Way::Stream { .. }) | None => {}
+        }
+        self.mark(key);
+        self.overflowed.push(key);
+    }
+}
+
+impl Outlets for Ways {
+    fn admits(&mut self, receivers: usize) -> bool {
+        self.is_mass = receivers > MANY;
+        (self.mass.is_empty() || !self.is_mass) && self.dirty.len() < DIRTY_MAX
+    }
+
+    fn send(&mut self, client: ClientKey, parcel: &Parcel) {
+        let bytes_max = self.bytes_max;
+        let has_room = match (self.get(client), parcel) {
+            (Some(Way::Socket(socket)), Parcel::Frame(frame)) => {
+                if socket.outbox.is_closing() {
+                    return;
+                }
+                socket.outbox.push(frame.clone());
+                // It may be full only because its turn has not come.
+                if socket.outbox.bytes() > bytes_max {
+                    let _outcome_shows_at_the_next_flush = socket.flush();
+                }
+                socket.outbox.bytes() <= bytes_max.max(frame.len())
+            }
+            (Some(Way::Stream { sender, .. }), parcel @ Parcel::Event(_)) => {
+                sender.send(parcel, bytes_max)
+            }
+            (None | Some(_), _) => return,
+        };
+        if has_room {
+            self.mark(client);
+        } else {
+            self.overflow(client);
+        }
+    }
+
+    fn is_full(&mut self, client: ClientKey) -> bool {
+        let half = self.bytes_max / 2;
+        match self.get(client) {
+            Some(Way::Socket(socket)) => {
+                if socket.outbox.bytes() > half {
+                    let _outcome_shows_at_the_next_flush = socket.flush();
+                }
+                socket.is_full |= socket.outbox.bytes() > half;
+                socket.is_full
+            }
+            Some(Way::Stream {
+                sender,
+                bell,
+                is_full,
+            }) => {
+                *is_full |= sender.is_full(half * 2);
+                if *is_full {
+                    // It may have been emptied while we looked.
+                    bell.ring();
+                }
+                *is_full
+            }
+            None => false,
+        }
+    }
+}
