@@ -61,7 +61,9 @@ begin
   else
     select 'changes are not captured on ' || string_agg(t::text, ', ') into problem
       from pgrelay_chat.published_tables() t
-     where not exists (select from pg_trigger g where g.tgrelid = t and g.tgname = '!pgrelay_capture' and g.tgenabled = 'A');
+     where not exists (select from pg_trigger g join pg_proc f on f.oid = g.tgfoid
+                        where g.tgrelid = t and g.tgenabled = 'A'
+                          and f.pronamespace = 'pgrelay'::regnamespace and f.proname = 'capture');
   end if;
   return next;
 

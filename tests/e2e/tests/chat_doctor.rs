@@ -67,7 +67,8 @@ async fn what_is_broken_is_red_and_sql_cures_cure() {
             true,
         ),
         (
-            "drop trigger \"!pgrelay_capture\" on messages",
+            "do $$ begin execute (select format('drop trigger %I on messages', tgname) from pg_trigger
+               where tgrelid = 'messages'::regclass and tgfoid = 'pgrelay.capture()'::regprocedure); end $$",
             Check::Captured,
             false,
         ),
