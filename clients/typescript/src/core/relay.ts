@@ -138,6 +138,11 @@ export class Relay {
     this.#link.retry()
   }
 
+  /** A request went wrong: sees whether the connection is still alive. */
+  check(): void {
+    this.#link.check()
+  }
+
   /** Ends everything. The relay cannot be used again. */
   dispose(): void {
     for (const subscription of [...this.#subscriptions]) subscription.close()
@@ -245,8 +250,9 @@ export class Relay {
     for (const subscription of this.#subscriptions) subscription.use(mode)
   }
 
+  /** A new subscription on a connection that stands is no loss. */
   #allLive(): boolean {
-    return [...this.#subscriptions].every((subscription) => subscription.isLive)
+    return [...this.#subscriptions].every((subscription) => subscription.isLive || (this.#wasConnected && subscription.isNew))
   }
 
   #facts() {

@@ -88,6 +88,7 @@ export class Subscription<T extends Row = Row, Snapshot = void> {
   #due: SnapshotReason | undefined
   #recovered = true
   #wasLive = false
+  #everLive = false
   #pollTimer: unknown
   #failure: RelayError | undefined
 
@@ -103,6 +104,11 @@ export class Subscription<T extends Row = Row, Snapshot = void> {
 
   get isLive(): boolean {
     return this.#state === 'live'
+  }
+
+  /** Whether it has never been live. */
+  get isNew(): boolean {
+    return !this.#everLive
   }
 
   get entryCount(): number {
@@ -316,6 +322,7 @@ export class Subscription<T extends Row = Row, Snapshot = void> {
   #enterLive(): void {
     const wasLive = this.#state === 'live'
     this.#state = 'live'
+    this.#everLive = true
     if (!wasLive) this.#listeners.emit('live', { recovered: this.#recovered, transport: this.#transport ?? 'ws' })
     this.#host.changed()
   }
