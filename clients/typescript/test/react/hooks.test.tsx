@@ -110,13 +110,16 @@ describe(`hooks in React ${version.split('.')[0]}`, () => {
     await act(() => clock.settle())
     await act(async () => {
       signals.tell('offline')
+      server.faults.unreachable = true
       server.cut()
       await clock.advance(10_000)
     })
     expect(container.textContent).toContain('Connection lost.')
     await act(async () => {
       signals.tell('online')
-      await clock.advance(1_000)
+      await clock.settle()
+      server.faults.unreachable = false
+      await clock.advance(10_000)
     })
     expect(seen.filter((status, at) => status !== seen[at - 1])).toEqual(seen)
     expect(seen).toEqual(['connected', 'disconnected', 'reconnecting', 'connected'])
