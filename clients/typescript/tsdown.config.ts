@@ -5,6 +5,9 @@ import { defineConfig } from 'tsdown'
 /** Entries whose code runs in the browser only, which React's server builds must be told. */
 const CLIENT_ENTRIES = ['react', 'ui']
 
+/** Code below a folder of src; declarations go their own way. */
+const code = (path: string) => new RegExp(`src/${path}(?!.*\\.d\\.)`)
+
 export default defineConfig({
   entry: {
     index: 'src/core/index.ts',
@@ -19,15 +22,16 @@ export default defineConfig({
   dts: true,
   sourcemap: true,
   clean: true,
+  hash: false,
   fixedExtension: true,
   outputOptions: {
     // One chunk per subpath, so that what a subpath adds can be seen and measured.
     advancedChunks: {
       groups: [
-        { name: 'core', test: /src\/core\// },
-        { name: 'indexed-db', test: /src\/chat\/indexed-db/ },
-        { name: 'conversation', test: /src\/chat\// },
-        { name: 'hooks', test: /src\/react\// },
+        { name: 'core', test: code('core/') },
+        { name: 'indexed-db', test: code('chat/indexed-db') },
+        { name: 'conversation', test: code('chat/') },
+        { name: 'hooks', test: code('react/') },
       ],
     },
     banner: (chunk: { name: string; isEntry: boolean }) =>
