@@ -22,7 +22,6 @@ export default defineConfig({
   dts: true,
   sourcemap: true,
   clean: true,
-  hash: false,
   fixedExtension: true,
   outputOptions: {
     // One chunk per subpath, so that what a subpath adds can be seen and measured.

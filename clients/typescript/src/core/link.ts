@@ -21,6 +21,8 @@ export interface LinkOptions {
   endpoint: string
   webSocket: WebSocketConstructor | undefined
   clock: Clock
+  /** Whether an attempt can succeed at all. While not, none is made until `retry` or `check` is called. */
+  isOnline: () => boolean
   /** Awaited before every attempt, so that each carries a good key. */
   loadParams: () => Promise<Record<string, string>>
   onState: (state: LinkState) => void
@@ -178,7 +180,9 @@ export class Link {
     const delay = backoff(attempt, clock.random(), BACKOFF_MAX)
     this.#options.log(`socket lost, next attempt in ${delay} ms: ${error.message}`)
     this.#enter({ kind: 'waiting', attempt, retryAt: clock.now() + delay, error })
-    this.#timer = clock.setTimeout(() => void this.#connect(attempt), delay)
+    this.#timer = clock.setTimeout(() => {
+      if (this.#options.isOnline()) void this.#connect(attempt)
+    }, delay)
   }
 
   #beat(timeout: number): void {

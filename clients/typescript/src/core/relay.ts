@@ -77,6 +77,7 @@ export class Relay {
       endpoint: `${this.url.replace(/^http/, 'ws')}/realtime/v1`,
       webSocket: options.webSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket,
       clock: this.clock,
+      isOnline: () => this.signals.online(),
       loadParams: () => this.#loadParams(),
       onState: () => this.#linkChanged(),
       log: this.log,

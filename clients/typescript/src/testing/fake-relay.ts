@@ -17,8 +17,8 @@ export interface Faults {
   webSocketsBlocked: boolean
   /** Event streams are held back by something in between. */
   streamsBlocked: boolean
-  /** Answers of the next requests that write, instead of doing anything. A number is a status. */
-  refuseWrites: number[]
+  /** Answers to the next messages that are sent, instead of taking them. A number is a status. */
+  refuseMessages: number[]
   /** The next writes happen, but their answers are lost. */
   loseAnswers: number
   /** Tokens are refused. */
@@ -48,7 +48,7 @@ export class FakeRelay {
     unreachable: false,
     webSocketsBlocked: false,
     streamsBlocked: false,
-    refuseWrites: [],
+    refuseMessages: [],
     loseAnswers: 0,
     tokensRefused: false,
   }
@@ -118,7 +118,8 @@ export class FakeRelay {
 
   /** Answers a request of the chat's API. */
   handle(request: { method: string; path: string; body: Record<string, any>; user: FakeUser | null }): ApiAnswer {
-    const refusal = request.method === 'GET' ? undefined : this.faults.refuseWrites.shift()
+    const isMessage = request.method === 'POST' && request.path.startsWith('/api/messages')
+    const refusal = isMessage ? this.faults.refuseMessages.shift() : undefined
     if (refusal !== undefined) {
       const error = { code: 'unavailable', message: 'The server did not answer.', retryable: refusal === 429 || refusal >= 500 }
       return { status: refusal, body: { error } }

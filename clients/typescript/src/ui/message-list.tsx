@@ -170,6 +170,11 @@ const Bubble = memo(function Bubble({ message, isFirst, isLast, isNewest, onRetr
       </div>
       {!isSystem && (isLast || isMarked) && (
         <div className="pgr-foot">
+          {onDelete && isOwn && message.message_id && !message.deleted_at && isLast && (
+            <span className="pgr-on-hover">
+              <Action onClick={() => onDelete(id)}>{texts.remove}</Action>
+            </span>
+          )}
           <time dateTime={message.created_at} title={at.toLocaleString(texts.locale)}>
             {time}
           </time>
@@ -178,11 +183,6 @@ const Bubble = memo(function Bubble({ message, isFirst, isLast, isNewest, onRetr
           )}
           {delivery_status === 'failed' && onEdit && <Action onClick={() => onEdit(message)}>{texts.edit}</Action>}
           {delivery_status === 'failed' && onDiscard && <Action onClick={() => onDiscard(id)}>{texts.remove}</Action>}
-          {onDelete && isOwn && message.message_id && !message.deleted_at && isLast && (
-            <span className="pgr-on-hover">
-              <Action onClick={() => onDelete(id)}>{texts.remove}</Action>
-            </span>
-          )}
         </div>
       )}
     </div>

@@ -27,7 +27,7 @@ describe('a message whose sending fails', () => {
     const { clock, server, open } = world()
     const chat = open(CLIENT)
     await clock.settle()
-    server.faults.refuseWrites = [503, 503, 503, 503]
+    server.faults.refuseMessages = [503, 503, 503, 503]
     const tries = () => server.requests.filter((request) => request === 'POST /api/messages').length
     const sent = chat.send('Hello')
     const seen: [number, string, number][] = []
@@ -66,7 +66,7 @@ describe('a message whose sending fails', () => {
     const { clock, server, open } = world()
     const chat = open(CLIENT)
     await clock.settle()
-    server.faults.refuseWrites = [500, 500, 500, 500]
+    server.faults.refuseMessages = [500, 500, 500, 500]
     for (const text of ['one', 'two', 'three']) void chat.send(text)
     await clock.advance(8_000)
     expect(lines(chat)).toEqual([RECEIVED, 'one [failed]', 'two [sending]', 'three [sending]'])
@@ -80,7 +80,7 @@ describe('a message whose sending fails', () => {
     const { clock, server, open } = world()
     const chat = open(CLIENT)
     await clock.settle()
-    server.faults.refuseWrites = [422]
+    server.faults.refuseMessages = [422]
     void chat.send('refused')
     void chat.send('next')
     await clock.settle()
@@ -197,7 +197,7 @@ describe('an outbox on disk', () => {
     const { clock, server, open } = world()
     const before = open(CLIENT, { openStore: openIndexedDb })
     await clock.settle()
-    server.faults.refuseWrites = [500, 500, 500, 500]
+    server.faults.refuseMessages = [500, 500, 500, 500]
     void before.send('stuck')
     await clock.advance(10_000)
     before.close()

@@ -75,7 +75,7 @@ describe(`hooks in React ${version.split('.')[0]}`, () => {
     const { ready } = mount(<Client bookingId={booking.id} />)
     await ready
     await act(() => clock.settle())
-    server.faults.refuseWrites = [503]
+    server.faults.refuseMessages = [503]
     await act(async () => void chat.sendMessage('Hello'))
     await act(() => clock.settle())
     expect(chat.isSending).toBe(true)
