@@ -27,8 +27,11 @@ export default defineConfig({
     // One chunk per subpath, so that what a subpath adds can be seen and measured.
     advancedChunks: {
       groups: [
-        { name: 'core', test: code('core/') },
+        // Loaded when they are needed.
+        { name: 'stream', test: code('core/(change-stream|event-stream)') },
         { name: 'indexed-db', test: code('chat/indexed-db') },
+        { name: 'activity', test: code('chat/activity') },
+        { name: 'core', test: code('core/') },
         { name: 'conversation', test: code('chat/') },
         { name: 'hooks', test: code('react/') },
       ],

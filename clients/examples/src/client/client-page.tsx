@@ -24,7 +24,7 @@ import { Question, signIn } from '../page/start'
 import { type Words, words as allWords } from '../page/words'
 
 /** What a client sees: one booking, and the team at the other end. */
-export function ClientPage({ booking, token }: Session) {
+export function ClientPage({ booking, token, offlinePolicy }: Session) {
   const [settings, change] = useSettings()
   const words = allWords[settings.language]
   const texts = settings.language === 'de' ? de : en
@@ -33,6 +33,7 @@ export function ClientPage({ booking, token }: Session) {
   const gap = useRef(false)
   const chat = useChat({
     bookingId: token ? booking : '',
+    offlinePolicy,
     onMessage: play,
     onGap: () => (gap.current = true),
   })

@@ -19,7 +19,7 @@ import { useKeys } from './use-keys'
 type Pane = 'queue' | 'chat' | 'details'
 
 /** The operators' desk: who waits, the conversation, and what is known of the booking. */
-export function DeskPage({ booking, token }: Session) {
+export function DeskPage({ booking, token, offlinePolicy }: Session) {
   const [settings, change] = useSettings()
   const words = allWords[settings.language]
   const [selected, setSelected] = useState(booking)
@@ -33,7 +33,7 @@ export function DeskPage({ booking, token }: Session) {
 
   const hear = useCallback((message: Record<string, unknown>) => message['sender_role'] === 'client' && play(), [play])
   const { inbox, snapshot } = useInbox({ onMessage: hear })
-  const chat = useChatWithDelivery({ bookingId: token ? selected : '', autoLoad: true, enableRealtime: true })
+  const chat = useChatWithDelivery({ bookingId: token ? selected : '', autoLoad: true, enableRealtime: true, offlinePolicy })
   const status = useRelayStatus()
   const rows = snapshot?.rows ?? []
   const unread = rows.reduce((sum, row) => sum + row.unread, 0)

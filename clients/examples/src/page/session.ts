@@ -4,9 +4,11 @@ const TOKEN = 'pgrelay-token'
 export interface Session {
   booking: string
   token: string
+  /** What messages do while nothing can be reached: wait, or be tried until they fail. */
+  offlinePolicy: 'queue' | 'attempt'
 }
 
-/** `?booking=<id or code>#token=<token>`. The token is taken out of the address, so that it is not shared by accident. */
+/** `?booking=<id or code>&offline=attempt#token=<token>`. The token is taken out of the address, so that it is not shared by accident. */
 export function readSession(): Session {
   const fragment = new URLSearchParams(location.hash.slice(1))
   const given = fragment.get('token')
@@ -14,8 +16,12 @@ export function readSession(): Session {
     sessionStorage.setItem(TOKEN, given)
     history.replaceState(null, '', location.pathname + location.search)
   }
-  const booking = new URLSearchParams(location.search).get('booking') ?? ''
-  return { booking, token: given ?? sessionStorage.getItem(TOKEN) ?? '' }
+  const query = new URLSearchParams(location.search)
+  return {
+    booking: query.get('booking') ?? '',
+    token: given ?? sessionStorage.getItem(TOKEN) ?? '',
+    offlinePolicy: query.get('offline') === 'attempt' ? 'attempt' : 'queue',
+  }
 }
 
 export function keepToken(token: string): void {

@@ -1,4 +1,4 @@
-import type { Relay, Topic, Undo } from '../core'
+import { openTopic, type Relay, type Topic, type Undo } from '../core'
 import type { Me, SenderRole } from './message'
 
 /** Somebody in the conversation's channel. */
@@ -31,7 +31,7 @@ export class Activity {
     this.#relay = relay
     this.#me = me
     this.#changed = changed
-    this.#topic = relay.topic(`booking:${bookingId}`, { private: true, presenceKey: me.id ?? '' })
+    this.#topic = openTopic(relay, `booking:${bookingId}`, { private: true, presenceKey: me.id ?? '' })
     this.#topic.track({ role: me.role, name: me.name })
     this.#undo = [
       this.#topic.on('broadcast', ({ event, payload }) => event === 'typing' && this.#hear(payload as Member & { typing: boolean })),

@@ -1,5 +1,5 @@
 import { type Change, Listeners, type Relay, RelayError, type Row, Store, type Subscription, tokenClaims, toRelayError, type Undo } from '../core'
-import { Activity } from './activity'
+import type { Activity } from './activity'
 import { ChatApi, type Page } from './api'
 import { type ChatEvents, type ChatOptions, type ChatSnapshot, CONTENT_MAX, type SendOptions } from './chat-state'
 import { type Booking, type ChatMessage, isUuid, type Me, newClientId, readMe, type Receipt, type ServerMessage } from './message'
@@ -29,6 +29,7 @@ export class Chat {
   #subscriptions: Subscription<Row, Page | void>[] = []
   #watermarks: Watermarks | undefined
   #activity: Activity | undefined
+  #activityLoading: Promise<void> | undefined
   #timeline = EMPTY
   #far: FarSide | undefined
   #isClosed = false
@@ -248,10 +249,16 @@ export class Chat {
   /** What needs to know who the user is. */
   #openPersonal(bookingId: string): void {
     this.#watermarks ??= new Watermarks(this.#relay, this.#api, bookingId)
-    const { me } = this.getSnapshot()
-    if (this.#options.activity !== false && me.id && this.#subscriptions.length) {
-      this.#activity ??= new Activity(this.#relay, bookingId, me, () => this.#update())
+    if (this.#options.activity !== false && this.getSnapshot().me.id && this.#subscriptions.length) {
+      this.#activityLoading ??= this.#loadActivity(bookingId)
     }
+  }
+
+  /** Nothing depends on it: where it cannot be loaded there is no typing and no presence. */
+  async #loadActivity(bookingId: string): Promise<void> {
+    const loaded = await import('./activity').catch(() => undefined)
+    if (!loaded || this.#isClosed) return
+    this.#activity = new loaded.Activity(this.#relay, bookingId, this.getSnapshot().me, () => this.#update())
   }
 
   #openOutbox(): Promise<Outbox> {

@@ -32,7 +32,9 @@ export class View {
     }
     const shown = confirmed.map((message) => {
       const isOwn = ownIds.has(message.client_id) || (me.id !== null && message.sender_id === me.id)
-      const status = isOwn && message.message_type !== 'system' ? confirmedStatus(message, far) : undefined
+      // Notes and system messages are delivered to nobody.
+      const isAddressed = isOwn && message.message_type !== 'system' && message.message_type !== 'note'
+      const status = isAddressed ? confirmedStatus(message, far) : undefined
       return keep(message.client_id, message, status, () => showConfirmed(message, isOwn, status))
     })
     const isStuck = new Set<string>()

@@ -35,7 +35,7 @@ export interface Change<T extends Row = Row> {
 /** Why changes may be missing. `no_cursor`: the server does not resume. */
 export type GapReason = 'retention' | 'epoch' | 'forged' | 'schema' | 'hole' | 'authorization' | 'no_cursor' | (string & {})
 
-/** What a server says to one channel, beyond replies. */
+/** What a server says about the entries of a channel, beyond replies. */
 export type ServerMessage =
   | { kind: 'change'; ids: readonly number[]; change: Change }
   | { kind: 'live'; cursor: Cursor | undefined; recovered: boolean }
@@ -43,14 +43,8 @@ export type ServerMessage =
   | { kind: 'must_refetch'; reason: GapReason; cursor: Cursor | undefined }
   | { kind: 'binding_error'; message: string; binding: number | undefined }
   | { kind: 'channel_error'; message: string }
-  | { kind: 'broadcast'; event: string; payload: unknown }
-  | { kind: 'presence_state'; state: PresenceState }
-  | { kind: 'presence_diff'; joins: PresenceState; leaves: PresenceState }
 
-export type PresenceMeta = Row & { phx_ref: string }
-export type PresenceState = Record<string, { metas: PresenceMeta[] }>
-
-const isObject = (value: unknown): value is Row => typeof value === 'object' && value !== null && !Array.isArray(value)
+export const isObject = (value: unknown): value is Row => typeof value === 'object' && value !== null && !Array.isArray(value)
 const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
 
 /** The entry as it goes into a join. */
@@ -72,23 +66,11 @@ export function entryIds(response: unknown): number[] {
   return Array.isArray(entries) ? entries.map((entry) => (isObject(entry) ? Number(entry['id']) : NaN)) : []
 }
 
-/** A pushed message, or undefined for one that this client has no use for. */
+/** A pushed message, or undefined for one that tells nothing of changes. */
 export function readMessage(event: string, payload: unknown): ServerMessage | undefined {
   if (!isObject(payload)) return undefined
-  switch (event) {
-    case 'postgres_changes':
-      return readChange(payload)
-    case 'system':
-      return readSystem(payload)
-    case 'broadcast':
-      return { kind: 'broadcast', event: text(payload['event']) ?? '', payload: payload['payload'] }
-    case 'presence_state':
-      return { kind: 'presence_state', state: readPresence(payload) }
-    case 'presence_diff':
-      return { kind: 'presence_diff', joins: readPresence(payload['joins']), leaves: readPresence(payload['leaves']) }
-    default:
-      return undefined
-  }
+  if (event === 'postgres_changes') return readChange(payload)
+  return event === 'system' ? readSystem(payload) : undefined
 }
 
 function readChange(payload: Row): ServerMessage | undefined {
@@ -122,12 +104,4 @@ function readSystem(payload: Row): ServerMessage {
   if (payload['status'] === 'ok') return { kind: 'live', cursor, recovered: payload['recovered'] === true }
   const binding = payload['binding']
   return { kind: 'binding_error', message, binding: typeof binding === 'number' ? binding : undefined }
-}
-
-function readPresence(value: unknown): PresenceState {
-  const state: PresenceState = {}
-  for (const [key, presence] of Object.entries(isObject(value) ? value : {})) {
-    if (isObject(presence) && Array.isArray(presence['metas'])) state[key] = { metas: presence['metas'] as PresenceMeta[] }
-  }
-  return state
 }

@@ -7,8 +7,7 @@ import { browserSignals, type Signals } from './signals'
 import { deriveStatus, type RelayStatus } from './status'
 import { type ChangesOptions, Subscription, type SubscriptionHost, type Transport } from './subscription'
 import { type GetToken, TokenKeeper } from './token-keeper'
-import { Topic, type TopicOptions } from './topic'
-import { TopicChannel, type TopicHandlers } from './topic-channel'
+import { type JoinedTopic, TopicChannel, type TopicHandlers } from './topic-channel'
 
 export interface RelayOptions {
   /** Where pgrelay is, such as `https://chat.example.com`; the page's own origin if left out. */
@@ -101,7 +100,7 @@ export class Relay {
       loadToken: () => this.loadToken(),
       refreshToken: () => this.tokens.refresh(),
       openTopic: (topic, handlers) => this.#openTopic(topic, handlers),
-      token: () => this.#token(),
+      token: () => this.token(),
       changed: (error) => this.#subscriptionChanged(error),
       closed: () => {
         this.#subscriptions.delete(subscription as never)
@@ -115,18 +114,10 @@ export class Relay {
     return subscription
   }
 
-  /** Joins a channel for broadcasts and presence. */
-  topic(name: string, options: TopicOptions = {}): Topic {
+  /** Joins a channel, and joins it again after every loss, until it is closed. Its messages are for `handlers` to read. */
+  join(topic: string, handlers: TopicHandlers): JoinedTopic {
     this.#acquire()
-    return new Topic(
-      {
-        openTopic: (topic, handlers) => this.#openTopic(topic, handlers),
-        token: () => this.#token(),
-        closed: () => this.#release(),
-      },
-      name,
-      options,
-    )
+    return this.#openTopic(topic, handlers, () => this.#release())
   }
 
   /** The token for a request, or the key where there is no user. */
@@ -151,7 +142,8 @@ export class Relay {
     this.tokens.stop()
   }
 
-  #token(): string | null {
+  /** The token for a join, as it is now. */
+  token(): string | null {
     return this.tokens.current ?? this.#options.key ?? null
   }
 
@@ -161,7 +153,7 @@ export class Relay {
     return apikey ? { apikey } : {}
   }
 
-  #openTopic(topic: string, handlers: TopicHandlers): TopicChannel {
+  #openTopic(topic: string, handlers: TopicHandlers, closed = () => {}): TopicChannel {
     const channel = new TopicChannel(this.#link, this.clock, topic, {
       ...handlers,
       lost: (error) => {
@@ -172,8 +164,9 @@ export class Relay {
     this.#channels.add(channel)
     const close = channel.close.bind(channel)
     channel.close = () => {
-      this.#channels.delete(channel)
+      if (!this.#channels.delete(channel)) return
       close()
+      closed()
     }
     return channel
   }

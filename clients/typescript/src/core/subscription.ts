@@ -1,4 +1,4 @@
-import { ChangeStream, type StreamHost } from './change-stream'
+import type { ChangeStream, StreamHost } from './change-stream'
 import { Listeners, type Undo } from './listeners'
 import {
   type Change,
@@ -13,7 +13,7 @@ import {
 } from './protocol'
 import { RelayError } from './relay-error'
 import { SnapshotRunner } from './snapshot-runner'
-import type { TopicChannel, TopicHandlers } from './topic-channel'
+import type { JoinedTopic, TopicHandlers } from './topic-channel'
 
 /** How changes travel: WebSocket, Server-Sent Events, or not at all, so that the snapshot is loaded again and again. */
 export type Transport = 'ws' | 'sse' | 'poll'
@@ -47,7 +47,7 @@ export interface SubscriptionEvents<T extends Row, Snapshot> {
 }
 
 export interface SubscriptionHost extends StreamHost {
-  openTopic(topic: string, handlers: TopicHandlers): TopicChannel
+  openTopic(topic: string, handlers: TopicHandlers): JoinedTopic
   /** The token for a join. */
   token(): string | null
   /** The subscription became live, lost that, or failed in its present transport. */
@@ -80,7 +80,7 @@ export class Subscription<T extends Row = Row, Snapshot = void> {
   #held: Change[] = []
   #state: 'joining' | 'catching_up' | 'live' | 'failed' | 'closed' = 'joining'
   #transport: Transport | undefined
-  #channel: TopicChannel | undefined
+  #channel: JoinedTopic | undefined
   #streams: ChangeStream[] = []
   #liveStreams = new Set<number>()
   #ids: number[] = []
@@ -166,7 +166,7 @@ export class Subscription<T extends Row = Row, Snapshot = void> {
     if (transport !== 'ws') this.#state = 'joining'
     // The channel stays while other transports stand in for it: it joins as soon as the socket is there.
     this.#channel ??= this.#open()
-    if (transport === 'sse') this.#startStreams()
+    if (transport === 'sse') void this.#startStreams()
     if (transport === 'poll') this.#poll()
   }
 
@@ -176,7 +176,7 @@ export class Subscription<T extends Row = Row, Snapshot = void> {
     this.#host.clock.clearTimeout(this.#pollTimer)
   }
 
-  #open(): TopicChannel {
+  #open(): JoinedTopic {
     const { entries } = this.#options
     const topic = this.#options.topic ?? entries.map(({ schema = 'public', table, filter }) => `${schema}.${table}?${filter ?? ''}`).join('&')
     return this.#host.openTopic(topic, {
@@ -203,11 +203,16 @@ export class Subscription<T extends Row = Row, Snapshot = void> {
     })
   }
 
-  #startStreams(): void {
+  /** Most networks need none of this, so it is loaded where it is needed. */
+  async #startStreams(): Promise<void> {
+    const loaded = await import('./change-stream').catch((cause: unknown) => {
+      this.#lost(new RelayError('blocked', 'event streams could not be loaded', { retryable: true, cause }), 'sse')
+    })
+    if (!loaded || this.#transport !== 'sse' || this.#streams.length || this.#state === 'closed') return
     this.#recovered = true
     this.#streams = this.#options.entries.map(
       (entry, index) =>
-        new ChangeStream(
+        new loaded.ChangeStream(
           this.#host,
           entry,
           () => this.#cursors[index] ?? 'now',

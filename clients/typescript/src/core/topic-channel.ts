@@ -16,6 +16,14 @@ export interface TopicHandlers {
   message(event: string, payload: unknown): void
 }
 
+/** A channel as its users see it. */
+export interface JoinedTopic {
+  readonly isJoined: boolean
+  /** Sends if joined; what is ephemeral is not kept for later. */
+  push(event: string, payload: object): void
+  close(): void
+}
+
 /** Answers to a join that a new token may change. */
 const TOKEN_REASONS = /^(InvalidJWTToken|MalformedJWT|JwtSign|ExpiredToken)|[Tt]oken/
 
@@ -29,7 +37,7 @@ function refusal(response: unknown): RelayError {
 }
 
 /** One topic on the link, joined again after every loss, also when the server has ended the channel. */
-export class TopicChannel {
+export class TopicChannel implements JoinedTopic {
   readonly #link: Link
   readonly #clock: Clock
   readonly #topic: string
@@ -53,7 +61,6 @@ export class TopicChannel {
     return this.#channel?.state === 'joined'
   }
 
-  /** Sends if joined; what is ephemeral is not kept for later. */
   push(event: string, payload: object): void {
     if (this.isJoined) this.#channel!.push(event, payload)
   }

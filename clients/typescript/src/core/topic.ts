@@ -1,7 +1,12 @@
 import { Listeners, type Undo } from './listeners'
-import { type PresenceMeta, type PresenceState, readMessage, type Row } from './protocol'
+import { isObject, type Row } from './protocol'
+import type { Relay } from './relay'
 import type { RelayError } from './relay-error'
-import type { TopicChannel, TopicHandlers } from './topic-channel'
+import type { JoinedTopic } from './topic-channel'
+
+/** What a member tells of itself, and the name of the device it does so on. */
+export type PresenceMeta = Row & { phx_ref: string }
+export type PresenceState = Record<string, { metas: PresenceMeta[] }>
 
 export interface TopicOptions {
   /** Only for those whom the policies of `realtime.messages` admit. */
@@ -20,23 +25,15 @@ export interface TopicEvents {
   presence: ReadonlyMap<string, readonly PresenceMeta[]>
 }
 
-export interface TopicHost {
-  openTopic(topic: string, handlers: TopicHandlers): TopicChannel
-  token(): string | null
-  closed(): void
-}
-
 /** A channel for what is not kept: broadcasts, and who is there. */
 export class Topic {
-  readonly #host: TopicHost
   readonly #listeners = new Listeners<TopicEvents>()
-  readonly #channel: TopicChannel
+  readonly #channel: JoinedTopic
   #members = new Map<string, readonly PresenceMeta[]>()
   #tracked: Row | undefined
 
-  constructor(host: TopicHost, name: string, options: TopicOptions) {
-    this.#host = host
-    this.#channel = host.openTopic(name, {
+  constructor(relay: Relay, name: string, options: TopicOptions) {
+    this.#channel = relay.join(name, {
       payload: () => ({
         config: {
           broadcast: { ack: false, self: options.self ?? false },
@@ -44,7 +41,7 @@ export class Topic {
           private: options.private ?? false,
           postgres_changes: [],
         },
-        access_token: host.token(),
+        access_token: relay.token(),
       }),
       joined: () => {
         this.#track()
@@ -80,7 +77,6 @@ export class Topic {
   close(): void {
     this.#listeners.clear()
     this.#channel.close()
-    this.#host.closed()
   }
 
   #track(): void {
@@ -88,10 +84,12 @@ export class Topic {
   }
 
   #receive(event: string, payload: unknown): void {
-    const message = readMessage(event, payload)
-    if (message?.kind === 'broadcast') this.#listeners.emit('broadcast', { event: message.event, payload: message.payload })
-    else if (message?.kind === 'presence_state') this.#setMembers(applyDiff(new Map(), message.state, {}))
-    else if (message?.kind === 'presence_diff') this.#setMembers(applyDiff(this.#members, message.joins, message.leaves))
+    if (!isObject(payload)) return
+    if (event === 'broadcast') this.#listeners.emit('broadcast', { event: String(payload['event']), payload: payload['payload'] })
+    if (event === 'presence_state') this.#setMembers(applyDiff(new Map(), readPresence(payload), {}))
+    if (event === 'presence_diff') {
+      this.#setMembers(applyDiff(this.#members, readPresence(payload['joins']), readPresence(payload['leaves'])))
+    }
   }
 
   #setMembers(members: Map<string, readonly PresenceMeta[]>): void {
@@ -99,6 +97,19 @@ export class Topic {
     this.#members = members
     this.#listeners.emit('presence', members)
   }
+}
+
+/** Joins a channel for broadcasts and presence. */
+export function openTopic(relay: Relay, name: string, options: TopicOptions = {}): Topic {
+  return new Topic(relay, name, options)
+}
+
+function readPresence(value: unknown): PresenceState {
+  const state: PresenceState = {}
+  for (const [key, presence] of Object.entries(isObject(value) ? value : {})) {
+    if (isObject(presence) && Array.isArray(presence['metas'])) state[key] = { metas: presence['metas'] as PresenceMeta[] }
+  }
+  return state
 }
 
 /** Members after some came and some went; a device is known by its `phx_ref`. */

@@ -1,5 +1,9 @@
 import { onTestFinished } from 'vitest'
 
+// Loaded here already, so that no test waits for a file while its clock stands still.
+import '../../src/chat/activity'
+import '../../src/core/change-stream'
+
 import { createRelay, type Relay, type RelayOptions } from '../../src/core'
 import { type Chat, type ChatOptions, createChat, memoryStore } from '../../src/chat'
 import { createFakeRelay, FakeClock, type FakeRelay, fakeToken, type FakeUser } from '../../src/testing'

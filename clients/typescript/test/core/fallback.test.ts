@@ -1,6 +1,8 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 
 import { createRelay, type RelayOptions } from '../../src/core'
+// Loaded here already, so that no test waits for a file while its clock stands still.
+import '../../src/core/change-stream'
 import { EventParser } from '../../src/core/event-stream'
 import { createFakeRelay, FakeClock, fakeToken } from '../../src/testing'
 import { FakeSignals } from './harness'
