@@ -260,7 +260,7 @@ export class Outbox {
   #pump(booking: string): void {
     const head = this.#head(booking)
     if (this.#closed || !this.#tab?.isLeading || !head || head.failure || this.#busy.has(booking)) return
-    if (this.#options.policy === 'queue' && !this.#relay.signals.online()) {
+    if (this.#options.policy === 'queue' && this.#relay.status.get().network === 'offline') {
       if (head.waiting !== 'network') this.#set({ ...head, waiting: 'network' })
       void globalThis.navigator?.storage?.persist?.().catch(() => {})
       return

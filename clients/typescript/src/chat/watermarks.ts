@@ -46,7 +46,7 @@ export class Watermarks {
     const { delivered_seq, read_seq } = this.#wanted
     if (delivered_seq <= this.#told.delivered_seq && read_seq <= this.#told.read_seq) return
     this.#isIdle = false
-    if (!this.#relay.signals.online()) return this.#later(RETRY_INTERVAL)
+    if (this.#relay.status.get().network === 'offline') return this.#later(RETRY_INTERVAL)
     let pause = RECEIPT_INTERVAL
     try {
       await this.#api.request('POST', '/api/receipts', { bookingId: this.#bookingId, delivered_seq, read_seq })

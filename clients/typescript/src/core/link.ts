@@ -21,7 +21,7 @@ export interface LinkOptions {
   endpoint: string
   webSocket: WebSocketConstructor | undefined
   clock: Clock
-  /** Whether an attempt can succeed at all. While not, none is made until `retry` or `check` is called. */
+  /** What the device says. It may be wrong, so attempts go on while it says no, but seldom. */
   isOnline: () => boolean
   /** Awaited before every attempt, so that each carries a good key. */
   loadParams: () => Promise<Record<string, string>>
@@ -177,12 +177,10 @@ export class Link {
     this.#generation++
     this.#clearTimers()
     this.#socket?.replaceTransport(webSocket ?? Unavailable)
-    const delay = backoff(attempt, clock.random(), BACKOFF_MAX)
+    const delay = this.#options.isOnline() ? backoff(attempt, clock.random(), BACKOFF_MAX) : BACKOFF_MAX
     this.#options.log(`socket lost, next attempt in ${delay} ms: ${error.message}`)
     this.#enter({ kind: 'waiting', attempt, retryAt: clock.now() + delay, error })
-    this.#timer = clock.setTimeout(() => {
-      if (this.#options.isOnline()) void this.#connect(attempt)
-    }, delay)
+    this.#timer = clock.setTimeout(() => void this.#connect(attempt), delay)
   }
 
   #beat(timeout: number): void {

@@ -176,7 +176,7 @@ export class Relay {
     if (this.#users++ > 0 || this.#unlisten) return
     this.#unlisten = this.signals.listen((signal) => this.#signalled(signal))
     this.#watchSleep()
-    if (this.signals.online()) this.#link.start()
+    this.#link.start()
   }
 
   #release(): void {
@@ -199,7 +199,6 @@ export class Relay {
     this.log(`device: ${signal}`)
     if (signal === 'offline') this.#link.drop(new RelayError('unreachable', 'the device is offline', { retryable: true }))
     else this.#link.check()
-    if (signal === 'online') this.#link.start()
     this.#update()
   }
 

@@ -40,10 +40,12 @@ export interface Facts {
 
 /** The status that follows from the facts, keeping `before` where nothing changed. */
 export function deriveStatus(facts: Facts, before: RelayStatus | undefined, now: number): RelayStatus {
-  const { online, link, mode, allLive } = facts
+  const { link, mode, allLive } = facts
+  // A connection that stands is better proof than what the device believes: it may know no network but itself.
+  const online = facts.online || link.kind === 'open'
   const reached = link.kind === 'open' || mode !== 'ws'
   const transport = online && reached && allLive ? (link.kind === 'open' ? 'ws' : mode) : null
-  const phase = derivePhase(facts, transport)
+  const phase = online ? derivePhase(facts, transport) : 'disconnected'
   const status: RelayStatus = {
     network: online ? 'online' : 'offline',
     socket: link.kind,
@@ -59,8 +61,7 @@ export function deriveStatus(facts: Facts, before: RelayStatus | undefined, now:
   return isSame ? before : status
 }
 
-function derivePhase({ online, link, wasConnected }: Facts, transport: Transport | null): ConnectionPhase {
-  if (!online) return 'disconnected'
+function derivePhase({ link, wasConnected }: Facts, transport: Transport | null): ConnectionPhase {
   if (transport) return 'connected'
   if (link.kind === 'idle') return wasConnected ? 'disconnected' : 'connecting'
   return wasConnected || ('attempt' in link && link.attempt > 2) ? 'reconnecting' : 'connecting'
