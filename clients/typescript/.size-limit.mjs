@@ -22,8 +22,8 @@ const part = (name, path, limit, pattern, names) => ({
 })
 
 export default [
-  part('core', 'dist/index.mjs', '7 kB', /^phoenix$|\/stream-/, '{ createRelay }'),
-  part('chat', 'dist/chat.mjs', '7 kB', /\/(core|indexed-db|activity)-/, '{ createChat }'),
+  part('core', 'dist/index.mjs', '7.1 kB', /^phoenix$|\/change-stream-/, '{ createRelay }'),
+  part('chat', 'dist/chat.mjs', '7.1 kB', /\/(core|indexed-db|activity)-/, '{ createChat }'),
   part('react', 'dist/react.mjs', '2 kB', /^react|\/(core|conversation)-/),
   part('ui', 'dist/ui.mjs', '9 kB', /^react|\/(core|conversation|hooks)-|\/chat\.mjs$/),
   part('outbox on disk', 'dist/indexed-db-*.mjs', '2 kB'),

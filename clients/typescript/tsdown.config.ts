@@ -24,15 +24,11 @@ export default defineConfig({
   clean: true,
   fixedExtension: true,
   outputOptions: {
-    // One chunk per subpath, so that what a subpath adds can be seen and measured.
+    // One chunk per subpath, so that what a subpath adds can be seen and measured; what is loaded when needed stays apart.
     advancedChunks: {
       groups: [
-        // Loaded when they are needed.
-        { name: 'stream', test: code('core/(change-stream|event-stream)') },
-        { name: 'indexed-db', test: code('chat/indexed-db') },
-        { name: 'activity', test: code('chat/activity') },
-        { name: 'core', test: code('core/') },
-        { name: 'conversation', test: code('chat/') },
+        { name: 'core', test: code('core/(?!change-stream|event-stream)') },
+        { name: 'conversation', test: code('chat/(?!indexed-db|activity)') },
         { name: 'hooks', test: code('react/') },
       ],
     },

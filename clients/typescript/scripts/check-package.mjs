@@ -62,7 +62,7 @@ export type Message = ChatMessage
 )
 for (const resolution of ['node16', 'bundler']) {
   const module = resolution === 'node16' ? 'node16' : 'esnext'
-  const flags = ['--noEmit', '--strict', '--target', 'es2022', '--lib', 'es2022,dom', '--types', '', '--jsx', 'react-jsx']
+  const flags = ['--noEmit', '--strict', '--target', 'es2022', '--lib', 'es2022,dom', '--types', 'react', '--jsx', 'react-jsx']
   try {
     execFileSync(join(root, 'node_modules/.bin/tsc'), [...flags, '--module', module, '--moduleResolution', resolution, join(folder, 'user.mts')], { stdio: 'inherit' })
   } catch {

@@ -176,11 +176,12 @@ export class Link {
     const attempt = this.#state.kind === 'connecting' ? this.#state.attempt + 1 : 1
     this.#generation++
     this.#clearTimers()
-    this.#socket?.replaceTransport(webSocket ?? Unavailable)
     const delay = this.#options.isOnline() ? backoff(attempt, clock.random(), BACKOFF_MAX) : BACKOFF_MAX
     this.#options.log(`socket lost, next attempt in ${delay} ms: ${error.message}`)
-    this.#enter({ kind: 'waiting', attempt, retryAt: clock.now() + delay, error })
     this.#timer = clock.setTimeout(() => void this.#connect(attempt), delay)
+    this.#enter({ kind: 'waiting', attempt, retryAt: clock.now() + delay, error })
+    // Tells the channels, which then find the state as it is.
+    this.#socket?.replaceTransport(webSocket ?? Unavailable)
   }
 
   #beat(timeout: number): void {

@@ -2,7 +2,7 @@ import { type Clock, systemClock } from './clock'
 import { Link, type WebSocketConstructor } from './link'
 import { Store } from './listeners'
 import type { Row } from './protocol'
-import { RelayError, toRelayError } from './relay-error'
+import { RelayError } from './relay-error'
 import { browserSignals, type Signals } from './signals'
 import { deriveStatus, type RelayStatus } from './status'
 import { type ChangesOptions, Subscription, type SubscriptionHost, type Transport } from './subscription'
@@ -223,7 +223,8 @@ export class Relay {
   }
 
   #subscriptionChanged(error?: RelayError): void {
-    if (error) this.#error = toRelayError(error)
+    // That a channel was lost with its connection says less than why the connection was.
+    if (error && error.code !== 'closed') this.#error = error
     if (error?.code === 'blocked' && this.#mode === 'sse') this.#fallBack('poll')
     // The server can be reached after all: a WebSocket is worth another try at once, and again whenever that is new.
     else if (this.#mode !== 'ws' && this.#allLive() && this.#status.get().transport === null) this.#link.retry()

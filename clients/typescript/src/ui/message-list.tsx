@@ -31,6 +31,9 @@ const FOLLOW = 80
 /** Milliseconds within which messages of one sender form a group. */
 const GROUP = 180_000
 
+// A server draws nothing that could be scrolled, and React 18 says so aloud.
+const useDrawn = typeof document === 'undefined' ? useEffect : useLayoutEffect
+
 const dayOf = (message: ChatMessage) => new Date(message.created_at).toDateString()
 
 function dayWords(date: Date, texts: Texts): string {
@@ -203,7 +206,7 @@ function useFollowing(box: RefObject<HTMLDivElement | null>, messages: readonly 
   const before = useRef({ first: '', height: 0, isAtEnd: true })
   const seenCount = useRef(0)
 
-  useLayoutEffect(() => {
+  useDrawn(() => {
     const element = box.current!
     const { first, height } = before.current
     const isOlderLoaded = first !== '' && messages[0] !== undefined && messages[0].id !== first

@@ -1,11 +1,12 @@
 import { IDBFactory } from 'fake-indexeddb'
-import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { afterAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 
 import { memoryStore } from '../../src/chat'
 import { openIndexedDb } from '../../src/chat/indexed-db'
 import { CLIENT, lines, OPERATOR, RECEIVED, world } from './harness'
 
 beforeEach(() => void vi.stubGlobal('indexedDB', new IDBFactory()))
+afterAll(() => void vi.unstubAllGlobals())
 
 /** Locks between tabs, as a browser grants them. */
 function grantLocks(): void {

@@ -16,7 +16,7 @@ import {
   StatusStepper,
   TextProvider,
 } from '../../src/ui'
-import { mount, page } from './harness'
+import { mount } from './harness'
 
 const message = (seq: number, more: Partial<ChatMessage> = {}): ChatMessage => ({
   id: `m${seq}`,
@@ -103,7 +103,6 @@ describe('the status components', () => {
 
 describe('the list of messages', () => {
   it('names each message by author, time and state, and marks days and what is unread', async () => {
-    page()
     const yesterday = new Date(Date.now() - 86_400_000).toISOString()
     const messages = [message(1, { created_at: yesterday }), own(2, { delivery_status: 'delivered' }), message(3), message(4)]
     const { container, ready } = mount(<MessageList messages={messages} readSeq={2} />)
