@@ -24,7 +24,8 @@ export function useCalmStatus({ connectionStatus, network }: Pick<ConnectionFact
   const isAway = connectionStatus !== 'connected' && network === 'online'
   const [wasConnected, setConnected] = useState(false)
   useEffect(() => {
-    if (connectionStatus === 'connected') setConnected(true)
+    // After "disconnected" has been seen, coming back is news at once.
+    if (connectionStatus === 'connected' || connectionStatus === 'disconnected') setConnected(connectionStatus === 'connected')
   }, [connectionStatus])
   const isLate = useLate(isAway, WORD_DELAY)
   return isAway && wasConnected && !isLate ? 'connected' : connectionStatus
