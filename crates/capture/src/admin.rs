@@ -192,8 +192,3 @@ async fn current(config: &Config) -> Result<Session, Error> {
     migrate::require_current(&mut session).await?;
     Ok(session)
 }
-
-/// Refuses a schema that this program was not made for.
-pub async fn check_schema(config: &Config) -> Result<(), Error> {
-    current(config).await.map(drop)
-}

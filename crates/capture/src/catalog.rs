@@ -35,7 +35,10 @@ pub(crate) struct Catalog {
 #[derive(Debug, Default)]
 struct Cache {
     definitions: HashMap<u32, Definition>,
-    published: HashMap<u32, u32>,
+    /// Captured relation -> the one it is delivered as; `None` where it is not published.
+    published: HashMap<u32, Option<u32>>,
+    /// Grows when `published` is forgotten, so that an older answer is not kept.
+    looks: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -57,8 +60,15 @@ impl Catalog {
 
     /// Something changed: what is published is asked again before it is next used.
     pub(crate) fn changed(&self) {
-        self.cache().published.clear();
+        self.look_again();
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Somebody is about to subscribe on the word of a catalog that may be newer than this cache.
+    pub(crate) fn look_again(&self) {
+        let mut cache = self.cache();
+        cache.published.clear();
+        cache.looks += 1;
     }
 
     /// The relations of one batch as they are now, by captured oid.
@@ -96,25 +106,38 @@ impl Catalog {
         lane: Lane<'_>,
         captured: &HashSet<u32>,
     ) -> Result<HashMap<u32, u32>, Error> {
-        let known = |cache: &Cache| -> HashMap<u32, u32> {
-            captured
+        let known = |published: &HashMap<u32, Option<u32>>| -> Option<HashMap<u32, u32>> {
+            let names = captured
                 .iter()
-                .filter_map(|oid| Some((*oid, *cache.published.get(oid)?)))
-                .collect()
+                .map(|oid| Some((*oid, *published.get(oid)?)));
+            let names: Option<Vec<_>> = names.collect();
+            Some(
+                names?
+                    .into_iter()
+                    .filter_map(|(oid, name)| Some((oid, name?)))
+                    .collect(),
+            )
         };
-        let found = known(&self.cache());
-        if found.len() == captured.len() {
-            return Ok(found);
-        }
-        let published = lane
-            .rows(&statements::catalog::PUBLISHED, &[])
-            .await?
+        let looks = {
+            let cache = self.cache();
+            if let Some(found) = known(&cache.published) {
+                return Ok(found);
+            }
+            cache.looks
+        };
+        let rows = lane.rows(&statements::catalog::PUBLISHED, &[]).await?;
+        let published = rows.iter().map(|row| (row.get(0), Some(row.get(1))));
+        let published = captured
             .iter()
-            .map(|row| (row.get(0), row.get(1)))
+            .map(|oid| (*oid, None))
+            .chain(published)
             .collect();
+        let found = known(&published).unwrap_or_default();
         let mut cache = self.cache();
-        cache.published = published;
-        Ok(known(&cache))
+        if cache.looks == looks {
+            cache.published = published;
+        }
+        Ok(found)
     }
 
     async fn definitions(

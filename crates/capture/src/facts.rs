@@ -70,7 +70,11 @@ impl FactCache {
         let answer = self.answer(question, catalog.generation());
         let facts = answer
             .facts
-            .get_or_try_init(|| ask(question, pool, attach))
+            .get_or_try_init(async || {
+                let facts = ask(question, pool, attach).await?;
+                catalog.look_again();
+                Ok::<_, Error>(facts)
+            })
             .await?;
         Ok(facts.clone())
     }

@@ -45,7 +45,7 @@ pub use error::{Error, Kind, Report};
 pub use health::Health;
 pub use log::Log;
 pub use metrics::Metrics;
-pub use migrate::{MigrateReport, cursor_key, migrate, migrations};
+pub use migrate::{MigrateReport, check_schema, cursor_key, migrate, migrations};
 pub use open::{Parts, open};
 pub use resolver::Resolver;
 pub use retry::Retry;

@@ -96,9 +96,11 @@ impl Plan {
     }
 }
 
-/// Which change was built on which, inside one transaction.
+/// Which change was built on which, inside one transaction: what `pgrelay.inversions` finds for
+/// batches that are larger than a page.
 fn links(rows: &[Logged]) -> Vec<Link> {
     let mut makers: HashMap<(Xid, u32, Tid), Vec<i64>> = HashMap::new();
+    let mut holes: HashMap<(Xid, u32), Vec<i64>> = HashMap::new();
     for row in rows {
         if let Some(ctid) = row.new_ctid {
             makers
@@ -106,10 +108,22 @@ fn links(rows: &[Logged]) -> Vec<Link> {
                 .or_default()
                 .push(row.seq);
         }
+        if row.operation == Operation::Hole {
+            holes.entry((row.xid, row.relid)).or_default().push(row.seq);
+        }
     }
     let followers = rows.iter().filter_map(|row| {
         let made_by = makers.get(&(row.xid, row.relid, row.old_ctid?))?;
-        Some(made_by.iter().map(|after| Link {
+        let holes = holes
+            .get(&(row.xid, row.relid))
+            .map_or(&[][..], Vec::as_slice);
+        // After a TRUNCATE the same places on disk are handed out again.
+        let is_same_row = move |after: &&i64| {
+            let between = row.seq.min(**after)..row.seq.max(**after);
+            !holes.iter().any(|hole| between.contains(hole))
+        };
+        let links = made_by.iter().filter(is_same_row);
+        Some(links.map(|after| Link {
             seq: row.seq,
             after: *after,
         }))

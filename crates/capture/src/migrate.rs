@@ -127,6 +127,12 @@ fn parse_key(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Refuses a schema that this program was not made for.
+pub async fn check_schema(config: &Config) -> Result<(), Error> {
+    let mut session = Session::connect(&config.direct).await?;
+    require_current(&mut session).await
+}
+
+/// Refuses a schema that this program was not made for.
 pub(crate) async fn require_current(session: &mut Session) -> Result<(), Error> {
     let Some(known) = applied(session).await? else {
         return Err(Error::Schema {

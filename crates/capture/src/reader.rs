@@ -242,13 +242,10 @@ async fn plan_from_summary(lane: Lane<'_>, batch: &Batch) -> Result<Plan, ReadEr
         }
         followers = row.get::<_, Option<i64>>(1).unwrap_or(0);
     }
-    if followers > 0
-        && lane
-            .first(&statements::ledger::INVERSIONS, &[&batch.id])
-            .await?
-            .is_some()
-    {
-        let answer = lane.rows(&statements::ledger::LINKS, &[&batch.id]).await?;
+    if followers > 0 {
+        let answer = lane
+            .rows(&statements::ledger::INVERSIONS, &[&batch.id])
+            .await?;
         let links: Vec<Link> = answer
             .iter()
             .map(|row| Link {

@@ -1,4 +1,4 @@
-//! The one direct connection: statements::session::LISTEN, the locks, STEP. Never left in a transaction.
+//! The one direct connection: LISTEN, the locks, STEP. Never left in a transaction.
 //!
 //! tokio-postgres needs its connection polled for anything to move, and this crate spawns nothing, so
 //! everything that awaits an answer goes through [`Wire::drive`], which also collects what the server

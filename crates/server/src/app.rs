@@ -48,7 +48,9 @@ pub struct App {
 /// # Errors
 /// If it is taken, or not ours to take.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    http::bind(address).map_err(Error::io(format!("listen on {address}")))
+    http::bind(address).map_err(Error::io(format!(
+        "listen on {address} (--listen or PGRELAY_LISTEN chooses another address)"
+    )))
 }
 
 impl App {
@@ -98,19 +100,22 @@ impl App {
             .local_addr()
             .map_err(Error::io("read the listening address"))?;
         let (shards, http) = (serve.relay.shards, serve.http.clone());
+        let mut registry = Registry::default();
+        let http_metrics = http::Metrics::default();
+        http_metrics.register(&mut registry);
         let Core {
             relay,
             tokens,
-            registry,
             health,
-        } = start_core(serve, tasks).await?;
+        } = start_core(serve, tasks, &mut registry).await?;
         let stop = tasks.stop_token(Group::Accept);
-        let gate = Gate::new(
-            relay.clone(),
-            Arc::clone(&tokens),
-            tasks.clone(),
-            http.connect_error_delay,
-        );
+        let gate = Gate {
+            relay: relay.clone(),
+            tokens: Arc::clone(&tokens),
+            tasks: tasks.clone(),
+            metrics: http_metrics,
+            error_delay: http.connect_error_delay,
+        };
         let streams = Streams::new(relay.clone(), tokens, tasks, http.event_streams_max);
         let routes = Routes {
             gate: Arc::new(gate),
@@ -138,22 +143,18 @@ impl App {
 struct Core {
     relay: Relay,
     tokens: Arc<dyn TokenVerifier>,
-    registry: Registry,
     health: Health,
 }
 
 /// Connects capture and relay, and starts both.
-async fn start_core(serve: Serve, tasks: &Tasks) -> Result<Core, Error> {
-    let mut registry = Registry::default();
+async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Result<Core, Error> {
     let capture_metrics = Arc::new(capture::Metrics::default());
-    capture_metrics.register(&mut registry);
+    capture_metrics.register(registry);
     let relay_metrics = Arc::new(relay::Metrics::default());
-    relay_metrics.register(&mut registry);
+    relay_metrics.register(registry);
 
-    let key = schema::patiently(serve.start_timeout, "read the cursor key", || {
-        capture::cursor_key(&serve.database)
-    })
-    .await?;
+    let key =
+        schema::patiently(serve.start_timeout, || capture::cursor_key(&serve.database)).await?;
     let parts = capture::open(serve.database, capture_metrics);
     let tokens: Arc<dyn TokenVerifier> = Arc::new(serve.signing.verifier());
     let ports = relay::Ports {
@@ -179,7 +180,6 @@ async fn start_core(serve: Serve, tasks: &Tasks) -> Result<Core, Error> {
     Ok(Core {
         relay,
         tokens,
-        registry,
         health: parts.health,
     })
 }

@@ -158,7 +158,7 @@ pub struct TailFlags {
     /// Table to follow, or * for every published one
     #[arg(long, value_name = "SCHEMA.TABLE", conflicts_with = "topic")]
     pub table: Option<String>,
-    /// Only rows for which this holds, such as booking_id=eq.<uuid>
+    /// Only rows for which this holds, such as booking_id=eq.42
     #[arg(long, conflicts_with = "topic")]
     pub filter: Option<String>,
     /// Only INSERT, UPDATE or DELETE

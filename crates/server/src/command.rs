@@ -71,6 +71,9 @@ async fn serve(flags: &ServeFlags, values: Values) -> Result<(), Error> {
     for key in values.unknown() {
         tracing::warn!(key, "there is no such setting; it is ignored");
     }
+    if serve.signing.is_weak() {
+        tracing::warn!("PGRELAY_JWT_SECRET is shorter than 32 bytes: it can be guessed");
+    }
     let mut stop = StopSignal::new().map_err(Error::io("wait for signals"))?;
     let listener = app::bind(serve.listen)?;
     if serve.auto_migrate {

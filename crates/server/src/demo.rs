@@ -16,6 +16,8 @@ use std::{io::Write, path::Path, sync::Arc};
 
 pub use error::DemoError;
 
+use pgrelay_capture::Error as CaptureError;
+
 use account::Account;
 use banner::{Banner, Keys};
 use cluster::Cluster;
@@ -68,6 +70,9 @@ pub async fn run(mut values: Values, out: &mut (dyn Write + Send)) -> Result<(),
     };
     let ended = match ready {
         None => Ok(()),
+        Some(Err(Error::Database(CaptureError::MigrationChanged { .. }))) if own_database => {
+            Err(DemoError::OtherVersion(state.folder().to_owned()).into())
+        }
         Some(Err(error)) => Err(error),
         Some(Ok(app)) => app.run(stop, server_lost(cluster.as_mut())).await,
     };

@@ -5,12 +5,8 @@ use std::io;
 use pgrelay_capture::Kind;
 
 use crate::{
-    auth::MintError,
-    config::Mistakes,
-    demo::DemoError,
-    shutdown::Leftovers,
-    tail::TailError,
-    tasks::{Chain, Failure},
+    auth::MintError, chain::Chain, config::Mistakes, demo::DemoError, shutdown::Leftovers,
+    tail::TailError, tasks::Failure,
 };
 
 /// Why a command failed.
@@ -24,14 +20,8 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// The database cannot be used.
-    #[error("{action}")]
-    Database {
-        /// Verb and object.
-        action: &'static str,
-        /// Why.
-        #[source]
-        source: pgrelay_capture::Error,
-    },
+    #[error(transparent)]
+    Database(#[from] pgrelay_capture::Error),
     /// The system refused something.
     #[error("{action}")]
     Io {
@@ -79,25 +69,17 @@ impl Error {
         move |source| Self::Io { action, source }
     }
 
-    /// For `map_err`: names what was being done.
-    pub(crate) fn database(action: &'static str) -> impl FnOnce(pgrelay_capture::Error) -> Self {
-        move |source| Self::Database { action, source }
-    }
-
     /// The whole chain of causes, for a person. Details of PostgreSQL errors, which may quote rows,
     /// are left out.
     pub fn report(&self) -> String {
-        match self {
-            Self::Database { action, source } => format!("{action}: {}", source.report()),
-            other => Chain(other).to_string(),
-        }
+        Chain(self).to_string()
     }
 
     /// The code the process ends with: 64, 69 or 70, as sysexits.h has them.
     pub fn exit_code(&self) -> u8 {
         let exit = match self {
             Self::Config(_) | Self::Usage(_) => Exit::Usage,
-            Self::Database { source, .. } => match source.kind() {
+            Self::Database(error) => match error.kind() {
                 Kind::Input | Kind::Missing => Exit::Usage,
                 Kind::Denied | Kind::Conflict | Kind::Limit | Kind::Unavailable => {
                     Exit::Unavailable

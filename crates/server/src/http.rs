@@ -5,6 +5,7 @@
 mod accept;
 mod answer;
 mod events;
+mod metrics;
 mod probes;
 mod upgrade;
 
@@ -26,6 +27,7 @@ use tower_http::{
 pub use accept::{Accept, bind};
 pub use answer::Refusal;
 pub use events::Streams;
+pub use metrics::Metrics;
 pub use probes::{Probe, Readiness};
 pub use upgrade::Gate;
 

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod auth;
+mod chain;
 pub mod cli;
 mod clock;
 pub mod command;

@@ -10,16 +10,11 @@ use crate::error::Error;
 /// Time between two tries to reach a database that does not answer yet.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Repeats `attempt` for up to `patience` while the database does not answer. `action` names it, as
-/// verb and object.
+/// Repeats `attempt` for up to `patience` while the database does not answer.
 ///
 /// # Errors
 /// As the last attempt said.
-pub(crate) async fn patiently<T, F>(
-    patience: Duration,
-    action: &'static str,
-    attempt: impl Fn() -> F,
-) -> Result<T, Error>
+pub(crate) async fn patiently<T, F>(patience: Duration, attempt: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, CaptureError>>,
 {
@@ -34,7 +29,7 @@ where
                 }
                 sleep(RETRY_INTERVAL).await;
             }
-            Err(source) => return Err(Error::Database { action, source }),
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -47,10 +42,7 @@ pub(crate) async fn migrate(
     database: &capture::Config,
     patience: Duration,
 ) -> Result<MigrateReport, Error> {
-    let report = patiently(patience, "install the schema", || {
-        capture::migrate(database)
-    })
-    .await?;
+    let report = patiently(patience, || capture::migrate(database)).await?;
     tracing::info!(applied = report.applied.len(), "the schema is current");
     if !report.needs.is_empty() {
         let missing = report.needs.len();
@@ -65,9 +57,7 @@ pub(crate) async fn migrate(
 /// If one of them cannot be published.
 pub(crate) async fn enable(database: &capture::Config, tables: &[&str]) -> Result<(), Error> {
     for table in tables {
-        admin::enable(database, table)
-            .await
-            .map_err(Error::database("publish a table"))?;
+        admin::enable(database, table).await?;
     }
     Ok(())
 }
@@ -83,7 +73,7 @@ mod tests {
         let attempts = Cell::new(0);
         let begun = Instant::now();
         let patience = Duration::from_secs(10);
-        let ended = patiently(patience, "try", || {
+        let ended = patiently(patience, || {
             attempts.set(attempts.get() + 1);
             async {
                 if attempts.get() < 3 {
@@ -96,21 +86,14 @@ mod tests {
         ended.await.unwrap();
         assert_eq!((attempts.get(), begun.elapsed()), (3, 2 * RETRY_INTERVAL));
 
-        let refused = patiently(patience, "try", || async {
-            Err::<(), _>(CaptureError::Pooler)
-        });
+        let refused = patiently(patience, || async { Err::<(), _>(CaptureError::Pooler) });
         assert!(matches!(
             refused.await,
-            Err(Error::Database {
-                source: CaptureError::Pooler,
-                ..
-            })
+            Err(Error::Database(CaptureError::Pooler))
         ));
         assert_eq!(begun.elapsed(), 2 * RETRY_INTERVAL);
 
-        let never = patiently(patience, "try", || async {
-            Err::<(), _>(CaptureError::Closed)
-        });
+        let never = patiently(patience, || async { Err::<(), _>(CaptureError::Closed) });
         assert_eq!(never.await.unwrap_err().exit_code(), 69);
         assert!(begun.elapsed() < patience + Duration::from_secs(1));
     }

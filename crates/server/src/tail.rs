@@ -173,7 +173,7 @@ pub async fn run(
             Err(error) if error.is_final() && !live_once => {
                 return Err(TailError::Connect(error));
             }
-            Err(error) => crate::tasks::Chain(&error).to_string(),
+            Err(error) => crate::chain::Chain(&error).to_string(),
         };
         let delay = RECONNECT_DELAYS[usize::min(failures, RECONNECT_DELAYS.len() - 1)];
         failures += 1;

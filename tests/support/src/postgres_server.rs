@@ -93,6 +93,39 @@ impl PostgresServer {
         self.end(Signal::QUIT).await;
     }
 
+    /// A copy of this server, which must be stopped: the same data at another address, to be started.
+    ///
+    /// # Panics
+    /// When it runs, or speaks TLS.
+    pub fn copy(&self) -> Self {
+        assert!(
+            self.process.is_none(),
+            "a server is copied while it is stopped"
+        );
+        assert!(self.certificates.is_none(), "certificates are not copied");
+        let copy = Self {
+            programs: self.programs.clone(),
+            folder: new_folder(),
+            address: free_address(),
+            certificates: None,
+            process: None,
+        };
+        let output = Command::new("cp")
+            .args(["-a", "--"])
+            .arg(self.data())
+            .arg(copy.data())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "cp: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let port = format!("port = {}\n", copy.address.port());
+        append(&copy.data().join("postgresql.conf"), &port);
+        copy
+    }
+
     /// A connection as superuser, without TLS.
     pub async fn connect(&self) -> Session {
         Session::connect(&self.url()).await
@@ -141,16 +174,13 @@ impl PostgresServerBuilder {
 
     /// Makes the server and starts it. Its programs are those of the server of `PGRELAY_TEST_DATABASE_URL`.
     pub async fn start(self) -> PostgresServer {
-        let folder = std::env::temp_dir().join(format!("pg-{}", Uuid::new_v4().simple()));
         let mut server = PostgresServer {
             programs: programs().await,
             address: free_address(),
             certificates: None,
             process: None,
-            folder,
+            folder: new_folder(),
         };
-        std::fs::create_dir(&server.folder).unwrap();
-        give_away(&server.folder, 0o755);
         initialise(&server.programs, &server.data());
         let mut settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = ''\nmax_connections = 200\n\
@@ -192,6 +222,14 @@ fn use_tls(server: &PostgresServer, settings: &mut String) -> Certificates {
     );
     std::fs::write(&rules, text).unwrap();
     certificates
+}
+
+/// A folder for a server and its log.
+fn new_folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("pg-{}", Uuid::new_v4().simple()));
+    std::fs::create_dir(&folder).unwrap();
+    give_away(&folder, 0o755);
+    folder
 }
 
 fn initialise(programs: &Path, data: &Path) {

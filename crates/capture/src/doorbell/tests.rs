@@ -230,3 +230,40 @@ fn where_transactions_are_prepared_it_polls_every_twenty_ms_and_never_arms() {
     bench.step(1);
     assert_eq!(bench.now - start, 2 * MS, "but follows a burst closely");
 }
+
+#[test]
+fn looks_that_are_hard_work_for_nothing_become_rarer() {
+    let mut bench = Bench::new(pace());
+    bench.step(0);
+    let started = bench.now;
+    let hard = |bench: &mut Bench, took: Duration, rows| {
+        let started = bench.now;
+        bench.now += took;
+        let step = Stepped {
+            started,
+            key: Key::Take,
+            taken: false,
+            rows,
+            holes_only: false,
+        };
+        bench.bell.stepped(bench.now, step);
+        bench.bell.next(bench.now)
+    };
+    assert_eq!(
+        hard(&mut bench, 30 * MS, 0),
+        Action::Sleep(started + 90 * MS)
+    );
+    let now = bench.now + 60 * MS;
+    bench.now = now;
+    assert_eq!(
+        hard(&mut bench, 1000 * MS, 0),
+        Action::Sleep(now + 1250 * MS),
+        "but never rarer than the safety poll"
+    );
+    bench.now += 250 * MS;
+    assert_eq!(
+        hard(&mut bench, 30 * MS, 9),
+        Action::Step(Key::Take),
+        "what was worth it is done again at once"
+    );
+}

@@ -96,6 +96,19 @@ fn the_same_place_on_disk_in_another_transaction_or_table_is_another_row() {
 }
 
 #[test]
+fn a_place_on_disk_means_another_row_after_a_truncate() {
+    let mut truncate = logged(6, 7, None, None);
+    (truncate.operation, truncate.old, truncate.old_ctid) = (Operation::Hole, None, None);
+    // An update of a row made earlier, whose place a row made after the TRUNCATE takes.
+    let rows = [
+        logged(5, 7, Some(1), Some(2)),
+        truncate,
+        logged(7, 7, None, Some(1)),
+    ];
+    assert_eq!(told(&rows), [(5, v("2")), (6, None), (7, v("1"))]);
+}
+
+#[test]
 fn a_transaction_has_one_commit_time_its_last() {
     let rows = [
         logged(5, 7, None, Some(1)),

@@ -62,22 +62,9 @@ pub(crate) const SUMMARY: Query = Query::new(
     &[Type::INT8],
 );
 
+/// Links of the rows whose versions were not logged in the order they were made.
 pub(crate) const INVERSIONS: Query = Query::new(
-    "select 1 from pgrelay.inversions($1) limit 1",
-    &[Type::INT8],
-);
-
-/// Every link of the tables, by transaction, in which one version was logged before the version it
-/// was built on.
-pub(crate) const LINKS: Query = Query::new(
-    "with rows as materialized (
-       select r.seq, r.xid, r.relid, r.old_ctid, r.new_ctid from pgrelay.read($1, 0, 2147483647) r
-     ), links as materialized (
-       select f.xid, f.relid, f.seq, c.seq as after
-         from rows f join rows c on c.xid = f.xid and c.relid = f.relid and c.new_ctid = f.old_ctid
-     )
-     select l.seq, l.after from links l
-      where exists (select from links b where b.xid = l.xid and b.relid = l.relid and b.seq < b.after)",
+    "select seq, after_seq from pgrelay.inversions($1)",
     &[Type::INT8],
 );
 

@@ -6,14 +6,16 @@ use crate::query::Query;
 
 /// Everything a writer's or a relay's session could set otherwise.
 ///
-/// The log is read by index only: a sequential scan that looks cheap to the planner is one that
-/// grows. A frozen relay must not hold locks: from PostgreSQL 14 on the server ends a session that
-/// says nothing for 5 s (we look into the log every 250 ms).
+/// The log is read by index and in its order only: it is never analysed, and a scan or a sort that
+/// looks cheap to the planner is one that grows with the log, or with what is left of a batch.
+/// A frozen relay must not hold locks: from PostgreSQL 14 on the server ends a session that says
+/// nothing for 5 s (we look into the log every 250 ms).
 pub(crate) const SETTINGS: &str = "
     set search_path = pg_catalog, pg_temp;
     set timezone = 'UTC';
     set datestyle = 'ISO, MDY';
     set enable_seqscan = off;
+    set enable_sort = off;
     set jit = off;
     set statement_timeout = 0;
     set lock_timeout = 0;

@@ -125,7 +125,9 @@ async fn the_doctor_names_what_is_wrong() {
     superuser
         .run("drop event trigger if exists pgrelay_ddl")
         .await;
-    rig.sql.run(r#"alter table t enable row level security; alter table t disable trigger "!pgrelay_capture""#).await;
+    rig.sql
+        .run("alter table t enable row level security; alter table t disable trigger user")
+        .await;
     rig.sql
         .run("create table bare (v text); select pgrelay.enable('bare')")
         .await;

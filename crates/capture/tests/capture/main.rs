@@ -6,6 +6,7 @@
 )]
 
 mod administration;
+mod conformance;
 mod connections;
 mod doorbell;
 mod filters;

@@ -1,6 +1,6 @@
 //! Installing and upgrading the schema.
 
-use pgrelay_capture::{Error, cursor_key, migrate, migrations};
+use pgrelay_capture::{Error, check_schema, cursor_key, migrate, migrations};
 use pgrelay_test_support::{Role, TestDatabase};
 
 use crate::rig::{Following, config};
@@ -77,6 +77,7 @@ async fn a_schema_that_is_missing_or_older_is_named() {
         "schema pgrelay is missing and needs installing; run `pgrelay migrate`"
     );
     migrate(&config).await.unwrap();
+    check_schema(&config).await.unwrap();
     database
         .connect()
         .await

@@ -131,9 +131,7 @@ async fn versions_logged_out_of_order_are_told_in_the_order_they_were_made() {
 async fn a_large_batch_comes_in_bounded_pages_as_fast_as_the_relay_takes_them() {
     const ROWS: usize = 20_000;
     let rig = Rig::new().await;
-    let following = Following::start_gated(rig.config());
-    following.feed.admit(1);
-    let following = following.live().await;
+    let following = Following::start_gated(rig.config()).live().await;
     rig.sql
         .run(&format!(
             "insert into t select i, 'x' from generate_series(1, {ROWS}) i"
@@ -286,9 +284,7 @@ async fn a_truncate_and_an_uncaptured_time_are_holes() {
     let following = rig.follow().await;
     rig.sql.run("truncate t").await;
     assert_eq!(following.changes(1).await, ["H t"]);
-    rig.sql
-        .run(r#"alter table t disable trigger "!pgrelay_capture""#)
-        .await;
+    rig.sql.run("alter table t disable trigger user").await;
     assert_eq!(following.changes(2).await[1], "H t");
     rig.sql.run("insert into t values (2)").await;
     assert_eq!(following.changes(3).await[2], r#"I t {"id":2,"v":null}"#);

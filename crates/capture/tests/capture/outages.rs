@@ -55,9 +55,7 @@ async fn killed_sessions_lose_nothing_and_repeat_nothing() {
 #[tokio::test]
 async fn a_batch_cut_in_its_middle_goes_on_where_it_was() {
     let rig = Rig::new().await;
-    let following = Following::start_gated(rig.config());
-    following.feed.admit(1);
-    let following = following.live().await;
+    let following = Following::start_gated(rig.config()).live().await;
     rig.sql
         .run("insert into t select i from generate_series(1, 5000) i")
         .await;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<FeedEvent>>,
-    /// One permit per event that may be handed over; closed when there is no limit.
+    /// One permit per page that may be handed over; closed when there is no limit.
     gate: Semaphore,
 }
 
@@ -42,7 +42,7 @@ impl Recorder {
         }
     }
 
-    /// Lets `n` more events through a gate.
+    /// Lets `n` more pages through a gate.
     pub(crate) fn admit(&self, n: usize) {
         self.gate.add_permits(n);
     }
@@ -63,7 +63,9 @@ impl Recorder {
 impl Feed for Recorder {
     fn publish(&self, event: FeedEvent) -> BoxFuture<'_, Result<(), Stopped>> {
         async move {
-            if let Ok(permit) = self.gate.acquire().await {
+            if let FeedEvent::Page(_) = event
+                && let Ok(permit) = self.gate.acquire().await
+            {
                 permit.forget();
             }
             self.events.lock().unwrap().push(event);

@@ -31,6 +31,12 @@ impl Engine {
         }
     }
 
+    pub(super) fn set_stage(&mut self, key: SubscriptionKey, stage: Stage) {
+        if let Some(subscription) = self.subscriptions.get_mut(key) {
+            subscription.stage = stage;
+        }
+    }
+
     /// Takes a subscription out of its replay until its client has taken what waits for it.
     pub(super) fn pause(&mut self, key: SubscriptionKey, settled: Position) {
         self.detach(key);

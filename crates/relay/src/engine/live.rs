@@ -79,14 +79,11 @@ impl Engine {
         let keys = self.subscriptions.keys();
         for key in &keys {
             // Everybody leaves before the ground changes.
-            let stage = self
-                .subscriptions
-                .get(*key)
-                .map(|subscription| subscription.stage);
+            let stage = self.subscriptions.get(*key).map(|it| it.stage);
             self.detach(*key);
-            if let (Some(stage), Some(subscription)) = (stage, self.subscriptions.get_mut(*key)) {
-                subscription.stage = stage;
-            }
+            stage
+                .into_iter()
+                .for_each(|stage| self.set_stage(*key, stage));
         }
         self.drop_scans();
         self.live.page = None;

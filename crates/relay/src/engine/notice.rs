@@ -60,39 +60,29 @@ impl Engine {
         let Some(subscription) = self.subscriptions.get(key) else {
             return;
         };
-        let wants_cursor = |key: &BindingKey| {
-            let binding = self.bindings.get(*key);
-            binding.is_some_and(|binding| {
-                binding.wants_cursor && !matches!(binding.state, BindingState::Refused { .. })
-            })
-        };
-        let concerned = bindings.iter().filter(|key| wants_cursor(key)).count();
-        if concerned == 0 {
+        let told = bindings.iter().filter_map(|key| self.bindings.get(*key));
+        let told: Vec<_> = told
+            .filter(|it| it.wants_cursor && !matches!(it.state, BindingState::Refused { .. }))
+            .collect();
+        if told.is_empty() {
             return;
         }
-        let all = subscription
-            .bindings
-            .iter()
-            .filter(|key| wants_cursor(key))
-            .count();
+        let own = subscription.bindings.iter();
+        let all = own.filter(|key| self.bindings.get(**key).is_some_and(|it| it.wants_cursor));
         let cursor = self.encoder.seal(position);
         let message = |binding| SystemMessage::MustRefetch {
             binding,
             reason,
             cursor: &cursor,
         };
-        self.tally.refetches[reason as usize] += 1;
-        if concerned == all {
+        if told.len() == all.count() {
             subscription.tell(message(None), turn);
-            return;
+        } else {
+            for binding in told {
+                subscription.tell(message(Some(binding.id)), turn);
+            }
         }
-        for binding in bindings
-            .iter()
-            .filter(|key| wants_cursor(key))
-            .filter_map(|key| self.bindings.get(*key))
-        {
-            subscription.tell(message(Some(binding.id)), turn);
-        }
+        self.tally.refetches[reason as usize] += 1;
     }
 
     /// Says what the subscription has settled, and will again.

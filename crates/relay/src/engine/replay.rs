@@ -419,12 +419,11 @@ impl Engine {
         }
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             subscription.settled = Some(head);
-            subscription.stage = stage;
         }
         self.break_off(key, &bindings, reason, head, turn);
         match stage {
             // It begins, at the head, when its bindings are resolved.
-            Stage::Resolving | Stage::Idle | Stage::Early => {}
+            Stage::Resolving | Stage::Idle | Stage::Early => self.set_stage(key, stage),
             Stage::Parked
             | Stage::Waiting(_)
             | Stage::Replaying(_)

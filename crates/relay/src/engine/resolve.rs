@@ -268,28 +268,31 @@ impl Engine {
         }
     }
 
-    /// A binding that was refused may be live now.
+    /// A binding that was refused may be live now: its subscription starts over where it stands.
     fn revive(&mut self, key: BindingKey, owner: SubscriptionKey, turn: &mut Turn<'_>) {
         let Some(subscription) = self.subscriptions.get(owner) else {
             return;
         };
         let stage = subscription.stage;
-        let here = self.settled(subscription).or(self.live.at);
+        self.detach(owner);
+        let Some(subscription) = self.subscriptions.get_mut(owner) else {
+            return;
+        };
+        subscription.greeted = false;
+        let here = subscription.settled.or(self.live.at);
         if let (Some(here), Some(binding)) = (here, self.bindings.get_mut(key)) {
-            let missed = !matches!(binding.start, Start::Head);
+            // It was told that it is not live, and from where it is has to be said.
             binding.start = Start::At(here);
-            if missed {
-                self.break_off(owner, &[key], RefetchReason::Schema, here, turn);
-            }
+            self.break_off(owner, &[key], RefetchReason::Schema, here, turn);
         }
         match stage {
             Stage::Idle => self.begin(owner, turn),
-            Stage::Live | Stage::Replaying(_) => {
-                self.register(key);
-                self.greet(owner, turn);
-            }
-            Stage::Resolving | Stage::Early | Stage::Parked | Stage::Waiting(_) | Stage::Paused => {
-            }
+            Stage::Resolving | Stage::Early => self.set_stage(owner, stage),
+            Stage::Parked
+            | Stage::Waiting(_)
+            | Stage::Replaying(_)
+            | Stage::Paused
+            | Stage::Live => self.place(owner, turn),
         }
     }
 

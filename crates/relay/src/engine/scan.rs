@@ -147,53 +147,35 @@ impl Engine {
         if self.evaluations.held >= HELD_MAX {
             return Next::Wait;
         }
-        if let Source::Pages { pages, reached } = &mut scan.source {
-            let Some(page) = pages.front() else {
-                let reached = (*reached).min(head);
-                scan.source = Source::None;
-                return Next::Silence(reached.max(scan.at));
-            };
-            let index = page
-                .changes
-                .partition_point(|change| page.position(change) <= scan.at);
-            match page.changes.get(index) {
-                Some(change) if page.position(change) <= head => {
+        match &mut scan.source {
+            Source::Asked => Next::Wait,
+            Source::Pages { pages, reached } => {
+                let Some(page) = pages.front() else {
+                    let reached = (*reached).max(scan.at);
+                    scan.source = Source::None;
+                    return Next::Silence(reached);
+                };
+                let index = page
+                    .changes
+                    .partition_point(|change| page.position(change) <= scan.at);
+                if index < page.changes.len() {
                     let index = u32::try_from(index).expect("a page has less than 2^32 changes");
                     return Next::Change(Arc::clone(page), index);
                 }
-                Some(_) => {
-                    // The log is ahead of the live stream; what follows comes that way.
-                    scan.source = Source::None;
-                    return if scan.at < head {
-                        Next::Silence(head)
-                    } else {
-                        Next::Caught
-                    };
-                }
-                None => {
-                    let end = page.end.min(head);
-                    pages.pop_front();
-                    return Next::Silence(end.max(scan.at));
-                }
+                let end = page.end.max(scan.at);
+                pages.pop_front();
+                Next::Silence(end)
             }
-        }
-        match scan.source {
-            Source::Asked => Next::Wait,
-            Source::None | Source::Pages { .. } if !scan.proven => Next::Ask,
-            Source::None | Source::Pages { .. } if scan.at >= head => {
-                if scan.at == head {
-                    Next::Caught
-                } else {
-                    Next::Wait
-                }
-            }
-            Source::None | Source::Pages { .. } if !self.ring.covers(scan.at) => Next::Ask,
-            Source::None | Source::Pages { .. } => match self.ring.page_after(scan.at) {
+            Source::None if !scan.proven => Next::Ask,
+            Source::None if scan.at == head => Next::Caught,
+            // The log was ahead of the live stream, which will come here.
+            Source::None if scan.at > head => Next::Wait,
+            Source::None if !self.ring.covers(scan.at) => Next::Ask,
+            Source::None => match self.ring.page_after(scan.at) {
                 Some(page) => {
-                    scan.source = Source::Pages {
-                        pages: VecDeque::from([Arc::clone(page)]),
-                        reached: page.end,
-                    };
+                    let pages = VecDeque::from([Arc::clone(page)]);
+                    let reached = page.end;
+                    scan.source = Source::Pages { pages, reached };
                     Next::Silence(scan.at)
                 }
                 None => Next::Silence(head),

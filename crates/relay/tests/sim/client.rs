@@ -16,6 +16,8 @@ pub(crate) struct Client {
     pub(crate) resumes: bool,
     /// Changes may be skipped without a word.
     may_lose: bool,
+    /// Reasons there may be in this run.
+    may_hear: Vec<&'static str>,
     pub(crate) bindings: Vec<Binding>,
     joins: u32,
     /// The reply to the last join has come.
@@ -31,6 +33,10 @@ pub(crate) struct Binding {
     seen: Option<Position>,
     /// It was told that it is live, or what it got so far shows it.
     pub(crate) live: bool,
+    /// It was told that it is not live.
+    refused: bool,
+    /// Its position is of a history that never was; it has to be told before it gets anything.
+    stale: bool,
 }
 
 /// What clients were told, by number of messages.
@@ -55,7 +61,12 @@ impl Told {
 }
 
 impl Client {
-    pub(crate) fn new(wishes: Vec<Wish>, resumes: bool, may_lose: bool) -> Self {
+    pub(crate) fn new(
+        wishes: Vec<Wish>,
+        resumes: bool,
+        may_lose: bool,
+        may_hear: Vec<&'static str>,
+    ) -> Self {
         let bindings = wishes
             .into_iter()
             .map(|wish| Binding {
@@ -63,6 +74,8 @@ impl Client {
                 id: 0,
                 seen: None,
                 live: false,
+                refused: false,
+                stale: false,
             })
             .collect();
         Self {
@@ -70,6 +83,7 @@ impl Client {
             queue: VecDeque::new(),
             resumes,
             may_lose: may_lose && !resumes,
+            may_hear,
             bindings,
             joins: 0,
             joined: false,
@@ -87,7 +101,7 @@ impl Client {
             .iter_mut()
             .map(|binding| {
                 let mut entry = binding.wish.entry();
-                binding.live = false;
+                (binding.live, binding.refused) = (false, false);
                 if self.resumes {
                     let since = binding.seen.map_or("now".to_owned(), |seen| key.seal(seen));
                     entry.insert(
@@ -155,72 +169,88 @@ impl Client {
     }
 
     fn system(&mut self, payload: &Value, truth: &Truth, key: &CursorKey, told: &mut Told) {
-        let cursor = payload["cursor"]
-            .as_str()
-            .map(|cursor| key.open(cursor).unwrap());
+        let cursor = payload["cursor"].as_str();
+        let cursor = cursor.map(|cursor| key.open(cursor).unwrap());
         match payload["message"].as_str().unwrap() {
             "Subscribed to PostgreSQL" => {
-                assert_eq!(cursor.is_some(), self.resumes, "{payload}");
-                if payload["recovered"] == true {
-                    told.recovered += 1;
-                    assert!(self.bindings.iter().all(|binding| binding.seen.is_some()));
-                }
-                for binding in &mut self.bindings {
-                    binding.live = true;
-                    if binding.seen.is_none() {
-                        binding.seen = cursor;
-                    }
-                }
+                let recovered = payload["recovered"] == true;
+                told.recovered += usize::from(recovered);
+                self.subscribed(cursor, recovered);
             }
             "checkpoint" => {
                 told.checkpoints += 1;
-                let cursor = cursor.unwrap();
-                self.advance(cursor, "checkpoint");
-                for binding in &mut self.bindings {
-                    let owes = |entry: &&Entry| {
-                        binding.wish.wants(entry) || binding.wish.is_hit_by_hole(entry)
-                    };
-                    let missing = truth
-                        .between(binding.seen.unwrap(), cursor)
-                        .iter()
-                        .find(owes);
-                    assert!(
-                        missing.is_none(),
-                        "checkpoint {cursor:?} covers {:?}",
-                        missing.unwrap().position
-                    );
-                    binding.seen = binding.seen.max(Some(cursor));
-                }
+                self.checkpoint(cursor.unwrap(), truth);
             }
             "must_refetch" => {
                 let reason = payload["reason"].as_str().unwrap();
                 *told.refetch.entry(reason.to_owned()).or_default() += 1;
-                let cursor = cursor.unwrap();
-                assert!(self.resumes, "{payload}");
-                if reason == "epoch" {
-                    // Another history, or less of it.
-                    self.last = Some(cursor);
-                }
-                self.advance(cursor, "must_refetch");
-                let id = payload["binding"].as_u64();
-                for binding in self
-                    .bindings
-                    .iter_mut()
-                    .filter(|binding| id.is_none_or(|id| id == binding.id))
-                {
-                    if reason == "hole" {
-                        let seen = binding.seen.unwrap();
-                        let here = truth
-                            .between(seen, cursor)
-                            .iter()
-                            .any(|entry| binding.wish.is_hit_by_hole(entry));
-                        assert!(here || id.is_none(), "no hole before {cursor:?}");
-                    }
-                    binding.seen = Some(cursor);
-                }
+                let binding = payload["binding"].as_u64();
+                self.must_refetch(cursor.unwrap(), reason, binding, truth);
             }
             "database away" => {}
+            "not published" => {
+                let id = payload["binding"].as_u64();
+                for binding in self.bindings.iter_mut().filter(|it| Some(it.id) == id) {
+                    (binding.refused, binding.live) = (true, false);
+                    if !self.resumes {
+                        binding.seen = None;
+                    }
+                }
+            }
             other => unreachable!("{other}"),
+        }
+    }
+
+    fn subscribed(&mut self, cursor: Option<Position>, recovered: bool) {
+        assert_eq!(cursor.is_some(), self.resumes);
+        let all_new = self.bindings.iter().all(|binding| binding.seen.is_none());
+        assert!(!(recovered && all_new), "nothing was asked to be recovered");
+        for binding in self.bindings.iter_mut().filter(|it| !it.refused) {
+            binding.live = true;
+            // Beside one that goes on from the past, a new binding starts later than that.
+            if all_new {
+                binding.seen = cursor;
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, cursor: Position, truth: &Truth) {
+        self.advance(cursor, "checkpoint");
+        for binding in self
+            .bindings
+            .iter_mut()
+            .filter(|it| !it.refused && !it.stale)
+        {
+            let owes =
+                |entry: &&Entry| binding.wish.wants(entry) || binding.wish.is_hit_by_hole(entry);
+            let seen = binding.seen.unwrap_or(cursor);
+            if let Some(missing) = truth.between(seen, cursor).iter().find(owes) {
+                unreachable!("checkpoint {cursor:?} covers {:?}", missing.position);
+            }
+            binding.seen = binding.seen.map(|seen| seen.max(cursor));
+        }
+    }
+
+    fn must_refetch(&mut self, cursor: Position, reason: &str, id: Option<u64>, truth: &Truth) {
+        assert!(self.resumes && self.may_hear.contains(&reason), "{reason}");
+        if reason == "epoch" {
+            // Another history, or less of it.
+            self.last = Some(cursor);
+        }
+        self.advance(cursor, "must_refetch");
+        for binding in self
+            .bindings
+            .iter_mut()
+            .filter(|it| id.is_none_or(|id| id == it.id))
+        {
+            if reason == "hole" && id.is_some() {
+                let seen = binding.seen.unwrap_or(truth.start());
+                let mut between = truth.between(seen, cursor).iter();
+                let here = between.any(|entry| binding.wish.is_hit_by_hole(entry));
+                assert!(here, "no hole before {cursor:?}");
+            }
+            binding.seen = Some(cursor);
+            (binding.stale, binding.refused, binding.live) = (false, false, true);
         }
     }
 
@@ -249,10 +279,12 @@ impl Client {
                 "{:?} does not want {payload}",
                 binding.wish
             );
-            assert!(
-                self.resumes || binding.live,
-                "a change before the subscription was confirmed"
-            );
+            if !self.resumes {
+                // Nobody tells it that it is live again.
+                binding.live |= std::mem::take(&mut binding.refused);
+            }
+            assert!(binding.live, "a change for a binding that is not live");
+            assert!(!binding.stale, "a change after a position that never was");
             if let Some(seen) = binding.seen {
                 assert!(
                     seen < entry.position,
@@ -285,6 +317,13 @@ impl Client {
         }
     }
 
+    /// Finds out which of its positions never were.
+    pub(crate) fn look_back(&mut self, truth: &Truth) {
+        for binding in &mut self.bindings {
+            binding.stale = binding.seen.is_some_and(|seen| !truth.knows(seen));
+        }
+    }
+
     /// One channel never goes back.
     fn advance(&mut self, position: Position, what: &str) {
         assert!(
@@ -299,7 +338,9 @@ impl Client {
     pub(crate) fn check_complete(&self, truth: &Truth, from: Position) {
         assert!(self.joined, "the join was not answered");
         for binding in &self.bindings {
-            assert!(binding.live, "{:?} never went live", binding.wish);
+            assert!(!binding.stale, "{:?} was not told", binding.wish);
+            let is_live = binding.live || (binding.refused && !self.resumes);
+            assert!(is_live, "{:?} never went live", binding.wish);
             let seen = binding.seen.map_or(from, |seen| seen.max(from));
             let owed = truth
                 .between(seen, truth.end())

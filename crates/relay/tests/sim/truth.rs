@@ -331,6 +331,18 @@ impl Truth {
         })
     }
 
+    pub(crate) fn start(&self) -> Position {
+        self.ends[0]
+    }
+
+    /// Whether a position is of this history.
+    pub(crate) fn knows(&self, position: Position) -> bool {
+        let same = |end: &Position| {
+            (end.epoch, end.batch, end.tag) == (position.epoch, position.batch, position.tag)
+        };
+        position.epoch == self.epoch && self.ends.iter().any(same)
+    }
+
     /// Changes in `(after, up_to]`.
     pub(crate) fn between(&self, after: Position, up_to: Position) -> &[Entry] {
         let first = self

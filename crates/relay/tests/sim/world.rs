@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::{
     client::{Client, Told},
     random::Random,
-    truth::{Truth, Wish, evaluate, resolve},
+    truth::{TABLES, Truth, Wish, evaluate, resolve},
 };
 
 /// Parcels that make an outlet full, and those it can hold at all.
@@ -34,6 +34,7 @@ pub(crate) struct World {
     key: CursorKey,
     told: Told,
     fate: Fate,
+    unpublished: Option<u32>,
 }
 
 /// What may happen in this run.
@@ -44,6 +45,24 @@ struct Fate {
     outages: bool,
     slow_database: bool,
     forgery: bool,
+    unpublishes: bool,
+}
+
+impl Fate {
+    /// Why a client may be told to fetch again.
+    fn reasons(&self) -> Vec<&'static str> {
+        [
+            (self.holes, "hole"),
+            (self.breaks, "epoch"),
+            (self.retention, "retention"),
+            (self.forgery, "forged"),
+            (self.unpublishes, "schema"),
+            (self.outages || self.slow_database, "authorization"),
+        ]
+        .into_iter()
+        .filter_map(|(happens, reason)| happens.then_some(reason))
+        .collect()
+    }
 }
 
 /// The clients, as outlets of the engine.
@@ -110,6 +129,7 @@ impl World {
             outages: random.chance(40),
             slow_database: random.chance(30),
             forgery: random.chance(20),
+            unpublishes: random.chance(25),
         };
         let config = Config {
             shards: 1,
@@ -141,7 +161,7 @@ impl World {
             });
             // Who cannot be told of a loss may have one where losses happen.
             let may_lose = fate.breaks || fate.slow_database || fate.retention || fate.outages;
-            Client::new(wishes, random.chance(70), may_lose)
+            Client::new(wishes, random.chance(70), may_lose, fate.reasons())
         });
         let clients = clients.collect();
         Self {
@@ -162,6 +182,7 @@ impl World {
             key,
             told: Told::default(),
             fate,
+            unpublished: None,
             random,
         }
     }
@@ -192,7 +213,7 @@ impl World {
                 self.pass_time(time);
             }
             95 => self.refresh(),
-            96 => self.event(FeedEvent::CatalogChanged),
+            96 => self.change_catalog(),
             97 if self.fate.breaks => self.break_stream(),
             98 if self.fate.retention => {
                 let floor = self.random.below(self.truth.ends.len());
@@ -267,14 +288,32 @@ impl World {
         }
     }
 
+    /// A table may leave the publication, or come back.
+    fn change_catalog(&mut self) {
+        if self.engine.wants_feed() {
+            let tables = 1 + self.random.below(TABLES as usize);
+            let table = u32::try_from(tables).unwrap();
+            self.unpublished =
+                (self.fate.unpublishes && self.unpublished.is_none()).then_some(table);
+            self.event(FeedEvent::CatalogChanged);
+        }
+    }
+
     fn break_stream(&mut self) {
         if self.engine.wants_feed() && self.fed > 0 {
             // What was sent before is read before: afterwards nobody can judge it.
             for place in 0..self.outlets.clients.len() {
                 self.read(place, OVERFLOW);
                 self.outlets.clients[place].lose_track();
+                // Whoever is away now comes back with a cursor of a history that never was.
+                if self.random.chance(40) {
+                    self.disconnect_client(place);
+                }
             }
             let head = self.truth.break_off(&mut self.random);
+            for client in &mut self.outlets.clients {
+                client.look_back(&self.truth);
+            }
             self.pending.clear();
             self.fed = self.truth.ends.len();
             self.event(FeedEvent::Break {
@@ -305,15 +344,18 @@ impl World {
         }
         let fails = self.fate.outages && self.random.chance(15);
         let answer = match call {
-            Call::Resolve { spec, claims, .. } => {
-                let error = BindingError {
-                    message: "database away".to_owned(),
-                    retryable: true,
+            Call::Resolve { spec, claims } => {
+                let resolved = resolve(&spec);
+                let error = |message: &str, retryable| BindingError {
+                    message: message.to_owned(),
+                    retryable,
                 };
                 let outcome = if fails {
-                    Err(error)
+                    Err(error("database away", true))
+                } else if resolved.relation.is_some() && resolved.relation == self.unpublished {
+                    Err(error("not published", false))
                 } else {
-                    Ok(resolve(&spec))
+                    Ok(resolved)
                 };
                 Answer::Resolved {
                     spec,
@@ -409,6 +451,10 @@ impl World {
 
     fn disconnect(&mut self) {
         let place = self.random.below(self.outlets.clients.len());
+        self.disconnect_client(place);
+    }
+
+    fn disconnect_client(&mut self, place: usize) {
         let client = &mut self.outlets.clients[place];
         client.queue.clear();
         if let Some(key) = client.key.take() {
@@ -431,7 +477,12 @@ impl World {
             outages: false,
             slow_database: false,
             forgery: false,
+            unpublishes: false,
         };
+        while !self.engine.wants_feed() {
+            self.step();
+        }
+        self.change_catalog();
         self.calm();
         let from = self.truth.end();
         for _ in 0..8 {

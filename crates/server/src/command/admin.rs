@@ -30,7 +30,8 @@ pub(super) async fn migrate(
         return print(out, &capture::migrations());
     }
     let values = flags.database.over(values);
-    let report = schema::migrate(&values.database()?, values.start_timeout()?).await?;
+    let (database, patience) = (values.database()?, values.start_timeout()?);
+    let report = schema::patiently(patience, || capture::migrate(&database)).await?;
     let mut text = String::new();
     for name in &report.applied {
         text.push_str(&format!("applied {name}\n"));
@@ -49,8 +50,7 @@ pub(super) async fn migrate(
 pub(super) async fn enable(flags: &TableFlags, values: Values, out: Out<'_>) -> Result<(), Error> {
     let database = flags.database.over(values).database()?;
     for table in &flags.tables {
-        let ran = admin::enable(&database, table).await;
-        let ran = ran.map_err(Error::database("publish a table"))?;
+        let ran = admin::enable(&database, table).await?;
         print(out, &ran_on(table, "is published already", &ran))?;
     }
     Ok(())
@@ -60,8 +60,7 @@ pub(super) async fn enable(flags: &TableFlags, values: Values, out: Out<'_>) -> 
 pub(super) async fn disable(flags: &TableFlags, values: Values, out: Out<'_>) -> Result<(), Error> {
     let database = flags.database.over(values).database()?;
     for table in &flags.tables {
-        let ran = admin::disable(&database, table).await;
-        let ran = ran.map_err(Error::database("withdraw a table"))?;
+        let ran = admin::disable(&database, table).await?;
         print(out, &ran_on(table, "is not published", &ran))?;
     }
     Ok(())
@@ -93,9 +92,7 @@ pub(super) async fn uninstall(
             ));
         }
     }
-    let ran = admin::uninstall(&database)
-        .await
-        .map_err(Error::database("remove pgrelay"))?;
+    let ran = admin::uninstall(&database).await?;
     if ran.is_empty() {
         return print(out, "pgrelay is not installed\n");
     }
@@ -109,9 +106,7 @@ pub(super) async fn status(
     out: Out<'_>,
 ) -> Result<(), Error> {
     let database = flags.over(values).database()?;
-    let status = admin::status(&database)
-        .await
-        .map_err(Error::database("read the status"))?;
+    let status = admin::status(&database).await?;
     print(out, &status_text(&status))
 }
 
@@ -131,6 +126,12 @@ pub(super) async fn doctor(
     print(out, &text)?;
     let mut findings: Vec<Line> = Vec::new();
     match values.serve() {
+        Ok(serve) if serve.signing.is_weak() => findings.push(Line {
+            name: "settings".to_owned(),
+            verdict: Verdict::Warn,
+            detail: "PGRELAY_JWT_SECRET is shorter than 32 bytes".to_owned(),
+            cure: Some("make a longer one, for example with `openssl rand -hex 32`".to_owned()),
+        }),
         Ok(_) => findings.push(Line::ok("settings", "complete")),
         Err(mistakes) => findings.extend(mistakes.0.into_iter().map(|mistake| Line {
             name: "settings".to_owned(),

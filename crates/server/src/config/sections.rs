@@ -7,9 +7,12 @@ use pgrelay_capture::{self as capture, Arm, Endpoint, UrlError};
 
 use crate::{
     auth::{ApiKeys, KeySet, Verifier},
+    chain::Chain,
     secret::Secret,
-    tasks::Chain,
 };
+
+/// HS256 is as strong as its secret, up to this length.
+const SECRET_BYTES_MIN: usize = 32;
 
 /// Everything `serve` needs.
 #[derive(Debug)]
@@ -65,6 +68,11 @@ pub struct Signing {
 }
 
 impl Signing {
+    /// Whether the secret has fewer bits than the signatures made with it.
+    pub fn is_weak(&self) -> bool {
+        self.secret.reveal().len() < SECRET_BYTES_MIN
+    }
+
     /// The verifier that trusts these keys.
     pub fn verifier(&self) -> Verifier {
         Verifier::new(KeySet::shared_secret(&self.secret), self.api_keys.clone())

@@ -61,6 +61,9 @@ pub enum DemoError {
         "another demo is running with {0}: stop it, or name another folder with PGRELAY_DEMO_DIR"
     )]
     Running(PathBuf),
+    /// The demo's own database has a schema that this program cannot bring up to date.
+    #[error("{0} was made by another version of this program: remove the folder to start afresh")]
+    OtherVersion(PathBuf),
     /// The system has no randomness.
     #[error("the system gives no random bytes for a secret")]
     NoRandomness,

@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::store::{InsertError, Store};
 use crate::{
+    chain::Chain,
     clock::unix_now,
     http::{Refusal, bearer},
-    tasks::Chain,
 };
 
 /// The role whose key may write here.

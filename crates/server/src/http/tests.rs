@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::{
     auth::{ApiKeys, KeySet, Verifier, mint},
+    http,
     secret::Secret,
     tasks::{Group, Tasks},
 };
@@ -109,7 +110,13 @@ fn relay() -> (Relay, Vec<Shard>) {
 }
 
 fn app(tasks: &Tasks, relay: &Relay, readiness: Readiness) -> Router {
-    let gate = Gate::new(relay.clone(), verifier(), tasks.clone(), DELAY);
+    let gate = Gate {
+        relay: relay.clone(),
+        tokens: verifier(),
+        tasks: tasks.clone(),
+        metrics: http::Metrics::default(),
+        error_delay: DELAY,
+    };
     let routes = Routes {
         gate: Arc::new(gate),
         streams: Arc::new(Streams::new(relay.clone(), verifier(), tasks, 1)),

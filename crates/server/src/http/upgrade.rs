@@ -22,7 +22,7 @@ use pgrelay_relay::{
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use super::answer::supabase_error;
+use super::{answer::supabase_error, metrics::Metrics};
 use crate::{
     clock::unix_now,
     tasks::{Group, TaskError, Tasks},
@@ -30,32 +30,21 @@ use crate::{
 
 /// Lets WebSockets in.
 pub struct Gate {
-    relay: Relay,
-    tokens: Arc<dyn TokenVerifier>,
-    tasks: Tasks,
-    error_delay: Duration,
+    /// Takes the sockets.
+    pub relay: Relay,
+    /// Judges the tokens.
+    pub tokens: Arc<dyn TokenVerifier>,
+    /// Where a socket's way from here to the relay runs.
+    pub tasks: Tasks,
+    /// Counts the answers.
+    pub metrics: Metrics,
+    /// How long a refusal waits: clients try again at once.
+    pub error_delay: Duration,
 }
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate").finish_non_exhaustive()
-    }
-}
-
-impl Gate {
-    /// Hands sockets whose token `tokens` accepts to `relay`; refusals wait for `error_delay`.
-    pub fn new(
-        relay: Relay,
-        tokens: Arc<dyn TokenVerifier>,
-        tasks: Tasks,
-        error_delay: Duration,
-    ) -> Self {
-        Self {
-            relay,
-            tokens,
-            tasks,
-            error_delay,
-        }
     }
 }
 
@@ -79,7 +68,13 @@ pub(super) async fn upgrade(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Response {
-    let guest = match admit(&gate, request.method(), query.as_deref(), request.headers()) {
+    let response = answer(&gate, query.as_deref(), request).await;
+    gate.metrics.count_upgrade(response.status().as_u16());
+    response
+}
+
+async fn answer(gate: &Gate, query: Option<&str>, request: Request) -> Response {
+    let guest = match admit(gate, request.method(), query, request.headers()) {
         Ok(guest) => guest,
         Err(Refused::Unspoken(status)) => return status.into_response(),
         Err(Refused::Told(status, text)) => {

@@ -10,4 +10,4 @@ mod publication;
 mod rows;
 mod tables;
 mod transactions;
-mod types;
+mod values;
