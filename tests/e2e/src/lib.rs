@@ -1,5 +1,6 @@
 //! What end-to-end tests begin with: the schema alone, its triggers attached, and no relay ([`CaptureDatabase`]); or a relay on
-//! a database of its own, a writer, and clients that subscribe ([`Stage`]).
+//! a database of its own, a writer, and clients that subscribe ([`Stage`]); or the booking chat without sockets
+//! ([`chat::ChatServer`]).
 //!
 //! Used by the tests beside this folder only.
 #![allow(
@@ -10,6 +11,7 @@
 )]
 
 mod capture_database;
+pub mod chat;
 mod listener;
 mod stage;
 mod subscriber;

@@ -220,6 +220,20 @@ impl WsClient {
         .await
     }
 
+    /// Waits for the answer to a WebSocket ping; its content.
+    pub async fn expect_pong(&mut self) -> Bytes {
+        within("a pong", async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Pong(content))) => return content,
+                    Some(Ok(message)) => self.unclaimed.extend(decode(self.vsn, message)),
+                    Some(Err(_)) | None => panic!("the socket closed before a pong"),
+                }
+            }
+        })
+        .await
+    }
+
     /// Closes politely.
     pub async fn close(mut self) {
         // A server that closed first is no failure.

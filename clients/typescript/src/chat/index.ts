@@ -1,0 +1,8 @@
+export type { Member } from './activity'
+export { Chat, createChat } from './chat'
+export { type ChatEvents, type ChatOptions, type ChatSnapshot, CONTENT_MAX, type SendOptions } from './chat-state'
+export { type Assignment, type BookingDetails, type CannedReply, Inbox, type InboxRow, type InboxSnapshot, type InboxTab } from './inbox'
+export type { Booking, ChatMessage, DeliveryStatus, Failure, Me, Receipt, SenderRole, ServerMessage } from './message'
+export { memoryStore, type OfflinePolicy, type OutboxItem, type OutboxStore } from './outbox'
+export { acquireChat, configure, defaultRelay } from './registry'
+export { ChatService, type CleanupOptions, realtimeMessageService, type ServiceEvents, unifiedChatService } from './services'

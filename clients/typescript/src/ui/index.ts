@@ -1,0 +1,16 @@
+export { Announcer } from './announcer'
+export { Composer, type ComposerHandle, type ComposerProps } from './composer'
+export { type ConnectionFacts, ConnectionNotice, useCalmStatus } from './connection-notice'
+export { Icon } from './icon'
+export { MessageList, type MessageListProps } from './message-list'
+export {
+  Banner,
+  ChatOfflineBanner,
+  ConnectionStatus,
+  MessageDeliveryIndicator,
+  PendingMessagesBanner,
+  StatusBadge,
+  StatusStepper,
+} from './status-components'
+export { TextProvider, useTexts } from './text-context'
+export { de, en, type Texts } from './texts'
