@@ -46,6 +46,7 @@ create function pgrelay.read(batch bigint, after_seq bigint, rows_max int, relat
                  new_ctid tid, old_ctid tid, at timestamptz)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set jit = off          -- compiling a page takes longer than reading it
   set enable_sort = off  -- a sort of all that is left looks cheaper than the index, and is paid for every page
 as $$
 #variable_conflict use_column
@@ -87,6 +88,28 @@ begin
   end if;
 end $$;
 
+-- Every row of a batch without its images, in no order. Not a join of log and ledger: that reads
+-- the whole log.
+create function pgrelay.outline(batch bigint)
+  returns table (seq bigint, xid xid8, relid oid, op "char", new_ctid tid, old_ctid tid, at timestamptz)
+  language plpgsql stable rows 100000
+  set search_path = pg_catalog, pg_temp
+  set jit = off
+as $$
+#variable_conflict use_column
+declare
+  this_snap pg_snapshot := (select l.snap from pgrelay.ledger l where l.id = batch);
+  prev_snap pg_snapshot := (select l.snap from pgrelay.ledger l where l.id = batch - 1);
+  prev_running xid8[] := array(select pg_snapshot_xip(prev_snap));
+begin
+  return query
+    select g.seq, g.xid, g.relid, g.op, g.new_ctid, g.old_ctid, g.at
+      from pgrelay.log g
+     where (g.xid >= pg_snapshot_xmax(prev_snap) and g.xid < pg_snapshot_xmax(this_snap)
+            or g.xid = any (prev_running))
+       and pg_visible_in_snapshot(g.xid, this_snap);
+end $$;
+
 -- The transactions of a batch: their rows, their last clock time, and whether they hold changes
 -- that follow another version of the row. For batches that are larger than a page: the sum of n
 -- must be the ledger's n, else rows have been recycled.
@@ -94,16 +117,9 @@ create function pgrelay.batch_summary(batch bigint)
   returns table (xid xid8, n bigint, followers bigint, last_at timestamptz)
   language sql stable
   set search_path = pg_catalog, pg_temp
+  set jit = off
 as $$
-  select g.xid, count(*), count(g.old_ctid), max(g.at)
-    from pgrelay.ledger this
-    join pgrelay.ledger prev on prev.id = this.id - 1
-    join pgrelay.log g
-      on (g.xid >= pg_snapshot_xmax(prev.snap) or g.xid = any (array(select pg_snapshot_xip(prev.snap))))
-     and g.xid < pg_snapshot_xmax(this.snap)
-     and pg_visible_in_snapshot(g.xid, this.snap)
-   where this.id = batch
-   group by g.xid
+  select o.xid, count(*), count(o.old_ctid), max(o.at) from pgrelay.outline(batch) o group by o.xid
 $$;
 
 -- A version may be logged before the version it is built on. That happens only inside one
@@ -115,16 +131,10 @@ create function pgrelay.inversions(batch bigint)
   returns table (seq bigint, after_seq bigint)
   language sql stable
   set search_path = pg_catalog, pg_temp
+  set jit = off
 as $$
   with recursive rows as materialized (
-    select g.xid, g.relid, g.seq, g.op, g.old_ctid, g.new_ctid
-      from pgrelay.ledger this
-      join pgrelay.ledger prev on prev.id = this.id - 1
-      join pgrelay.log g
-        on (g.xid >= pg_snapshot_xmax(prev.snap) or g.xid = any (array(select pg_snapshot_xip(prev.snap))))
-       and g.xid < pg_snapshot_xmax(this.snap)
-       and pg_visible_in_snapshot(g.xid, this.snap)
-     where this.id = batch
+    select * from pgrelay.outline(batch)
   ),
   links as materialized (
     select f.seq, c.seq as after_seq
@@ -173,4 +183,4 @@ begin
 end $$;
 
 revoke all on function pgrelay.step(boolean), pgrelay.read(bigint, bigint, int, oid[]),
-  pgrelay.batch_summary(bigint), pgrelay.inversions(bigint), pgrelay.begin_epoch(text) from public;
+  pgrelay.outline(bigint), pgrelay.batch_summary(bigint), pgrelay.inversions(bigint), pgrelay.begin_epoch(text) from public;

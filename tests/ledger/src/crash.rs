@@ -91,7 +91,7 @@ async fn tell_the_last(world: &World) {
     };
     let xid = attempt.xid;
     world.attempts.borrow_mut().push(attempt);
-    while !is_delivered(world, xid) {
+    while !is_delivered(world, xid) && world.is_followed.get() {
         sleep(LOOK_INTERVAL).await;
     }
 }

@@ -11,8 +11,6 @@ pub(crate) struct Batch {
     pub(crate) tag: Uuid,
     /// How many rows the ledger says it has.
     pub(crate) n: i64,
-    /// Other batches with its number.
-    pub(crate) namesakes: usize,
     /// In delivered order.
     pub(crate) rows: Vec<Row>,
 }

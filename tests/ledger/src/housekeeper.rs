@@ -97,7 +97,7 @@ async fn squeeze(world: &World, session: &Session) -> Result<(), Failure> {
         .query_one("select max(l.id) from pgrelay.ledger l", &[])
         .await?
         .get(0);
-    while world.position() < last && !world.crashing.get() {
+    while world.position() < last && world.is_followed.get() {
         sleep(Duration::from_millis(1)).await;
     }
     let actions = session

@@ -40,10 +40,7 @@ pub struct Servers {
 impl Mutant {
     /// Runs the scenario in which the defect shows.
     pub async fn run(&self, servers: &mut Servers, load: Load, seed: u64) -> Verdict {
-        let mut schema = Schema::shipped();
-        for edit in self.edits {
-            schema = schema.edited(edit);
-        }
+        let schema = self.schema();
         match self.scenario {
             Scenario::Load(telling) => {
                 run_telling(&servers.first.url(), &schema, load, seed, telling).await
@@ -53,6 +50,11 @@ impl Mutant {
                 restore(&servers.first, &servers.second, &schema, load, seed).await
             }
         }
+    }
+
+    fn schema(&self) -> Schema {
+        let apply = |schema: Schema, edit| schema.edited(edit);
+        self.edits.iter().fold(Schema::shipped(), apply)
     }
 
     /// Whether it broke the promise that it is about.
@@ -291,3 +293,15 @@ pub const MUTANTS: [Mutant; 18] = [
         expected: &[Kind::Phantom, Kind::Endless],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_defect_fits_the_shipped_sql() {
+        for mutant in &MUTANTS {
+            mutant.schema();
+        }
+    }
+}

@@ -17,7 +17,17 @@ use crate::world::{Failure, World};
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Delivers batch after batch until nobody makes any.
-pub(crate) async fn follow(world: &World, mut dice: Rng) {
+pub(crate) async fn follow(world: &World, dice: Rng) {
+    let outcome = follow_to_the_end(world, dice).await;
+    world.is_followed.set(false);
+    match outcome {
+        Ok(()) => {}
+        Err(Failure::Disconnected) if world.crashing.get() => {}
+        Err(failure) => world.notice(Kind::RelayFailed, format!("the reader: {failure:?}")),
+    }
+}
+
+async fn follow_to_the_end(world: &World, mut dice: Rng) -> Result<(), Failure> {
     let session = world.connect().await;
     loop {
         let is_end = world.sequencers_left.get() == 0;
@@ -25,21 +35,17 @@ pub(crate) async fn follow(world: &World, mut dice: Rng) {
             rows_max: dice.i32(1..60),
             relations: None,
         };
-        match next_batch(&session, world.position(), &pages).await {
-            Ok(Some(batch)) => world.deliver(batch),
-            Ok(None) if is_end => return,
-            Ok(None) => sleep(LOOK_INTERVAL).await,
-            Err(Failure::Disconnected) if world.crashing.get() => return,
-            Err(failure) => {
-                world.notice(Kind::RelayFailed, format!("the reader: {failure:?}"));
-                return;
-            }
+        match next_batch(world, &session, world.position(), &pages).await? {
+            Some(batch) => world.deliver(batch),
+            None if is_end => return Ok(()),
+            None => sleep(LOOK_INTERVAL).await,
         }
     }
 }
 
 /// The batch after `last`, whole.
 pub(crate) async fn next_batch(
+    world: &World,
     session: &Session,
     last: i64,
     pages: &Pages,
@@ -55,11 +61,14 @@ pub(crate) async fn next_batch(
         return Ok(None);
     };
     let id = row.get(0);
+    if rows.len() > 1 {
+        let what = format!("{} batches are numbered {id}", rows.len());
+        world.notice(Kind::Numbering, what);
+    }
     Ok(Some(Batch {
         id,
         tag: row.get(1),
         n: row.get(2),
-        namesakes: rows.len() - 1,
         rows: pages.read(session, id, 0).await?,
     }))
 }
@@ -70,10 +79,6 @@ impl World {
         if usize::try_from(n) != Ok(found) {
             let what = format!("batch {id} has {found} rows, the ledger says {n}");
             self.notice(Kind::Miscounted, what);
-        }
-        if batch.namesakes > 0 {
-            let what = format!("{} more batches are numbered {id}", batch.namesakes);
-            self.notice(Kind::Numbering, what);
         }
         self.delivered.borrow_mut().push(batch);
     }

@@ -105,7 +105,7 @@ async fn step_rashly(
     session.batch_execute("begin").await?;
     let made = step(session).await?;
     if let Some(id) = made
-        && let Some(batch) = next_batch(session, id - 1, &pages).await?
+        && let Some(batch) = next_batch(world, session, id - 1, &pages).await?
     {
         world.deliver(batch);
     }

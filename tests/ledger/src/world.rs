@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) sequencing: RwLock<()>,
     pub(crate) writers_left: Cell<usize>,
     pub(crate) sequencers_left: Cell<usize>,
+    /// Somebody delivers what is sequenced.
+    pub(crate) is_followed: Cell<bool>,
     /// Writers and maintenance hold still.
     pub(crate) held: Cell<bool>,
     /// The server is about to crash, or has: whoever loses his connection is done.
@@ -77,6 +79,7 @@ impl World {
             sequencing: RwLock::new(()),
             writers_left: Cell::new(0),
             sequencers_left: Cell::new(0),
+            is_followed: Cell::new(true),
             held: Cell::new(false),
             crashing: Cell::new(false),
             part: 0,

@@ -44,7 +44,6 @@ fn batch(id: i64, rows: Vec<Row>) -> Batch {
         id,
         tag: Uuid::nil(),
         n: rows.len().try_into().unwrap(),
-        namesakes: 0,
         rows,
     }
 }
