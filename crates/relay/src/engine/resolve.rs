@@ -274,6 +274,10 @@ impl Engine {
             return;
         };
         let stage = subscription.stage;
+        if matches!(stage, Stage::Resolving | Stage::Early) {
+            // It begins with the others, from where it asked.
+            return;
+        }
         self.detach(owner);
         let Some(subscription) = self.subscriptions.get_mut(owner) else {
             return;
@@ -285,14 +289,10 @@ impl Engine {
             binding.start = Start::At(here);
             self.break_off(owner, &[key], RefetchReason::Schema, here, turn);
         }
-        match stage {
-            Stage::Idle => self.begin(owner, turn),
-            Stage::Resolving | Stage::Early => self.set_stage(owner, stage),
-            Stage::Parked
-            | Stage::Waiting(_)
-            | Stage::Replaying(_)
-            | Stage::Paused
-            | Stage::Live => self.place(owner, turn),
+        if stage == Stage::Idle {
+            self.begin(owner, turn);
+        } else {
+            self.place(owner, turn);
         }
     }
 
