@@ -16,6 +16,11 @@ as $$
 declare
   last pgrelay.ledger;
 begin
+  -- What is told must outlive a crash, and with this commit everything committed before it does,
+  -- whatever the database or the role prefers.
+  if current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
   select * into last from pgrelay.ledger l order by l.id desc limit 1;
   return query
     with fresh as (
@@ -41,6 +46,7 @@ create function pgrelay.read(batch bigint, after_seq bigint, rows_max int, relat
                  new_ctid tid, old_ctid tid, at timestamptz)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
+  set enable_sort = off  -- a sort of all that is left looks cheaper than the index, and is paid for every page
 as $$
 #variable_conflict use_column
 declare
@@ -100,16 +106,18 @@ as $$
    group by g.xid
 $$;
 
--- Versions that were logged before the version they are built on. That happens only inside one
+-- A version may be logged before the version it is built on. That happens only inside one
 -- transaction: a user's AFTER trigger, or a function called in the middle of a statement, changes
--- a row whose own trigger has not had its turn. `seq` must come after `after_seq`.
+-- a row whose own trigger has not had its turn. Returned are all links of every chain of versions
+-- in which that happened: the change `seq` is built on the change `after_seq`. To put a chain in
+-- order, let its changes take each other's places.
 create function pgrelay.inversions(batch bigint)
   returns table (seq bigint, after_seq bigint)
   language sql stable
   set search_path = pg_catalog, pg_temp
 as $$
-  with rows as materialized (
-    select g.xid, g.relid, g.seq, g.old_ctid, g.new_ctid
+  with recursive rows as materialized (
+    select g.xid, g.relid, g.seq, g.op, g.old_ctid, g.new_ctid
       from pgrelay.ledger this
       join pgrelay.ledger prev on prev.id = this.id - 1
       join pgrelay.log g
@@ -117,11 +125,26 @@ as $$
        and g.xid < pg_snapshot_xmax(this.snap)
        and pg_visible_in_snapshot(g.xid, this.snap)
      where this.id = batch
+  ),
+  links as materialized (
+    select f.seq, c.seq as after_seq
+      from rows f
+      join rows c on c.xid = f.xid and c.relid = f.relid and c.new_ctid = f.old_ctid
+     -- After a TRUNCATE the same places are handed out again.
+     where not exists (select from rows h
+                        where h.op = 'H' and h.xid = f.xid and h.relid = f.relid
+                          and h.seq between least(f.seq, c.seq) and greatest(f.seq, c.seq))
+  ),
+  upset as (
+    select l.seq from links l where l.seq < l.after_seq
+    union
+    select n.seq
+      from upset u
+      join (select l.seq as known, l.after_seq as seq from links l
+            union all
+            select l.after_seq, l.seq from links l) n on n.known = u.seq
   )
-  select f.seq, c.seq
-    from rows f
-    join rows c on c.xid = f.xid and c.relid = f.relid and c.new_ctid = f.old_ctid
-   where f.seq < c.seq
+  select l.seq, l.after_seq from links l where l.seq in (select u.seq from upset u)
 $$;
 
 -- Starts a history that earlier cursors do not belong to: at the first start, and where the last
@@ -141,6 +164,8 @@ begin
   -- A committed row whose transaction has not ended yet, or does not exist yet, came from another
   -- cluster. STEP would find it fresh as soon as this cluster hands out the same number.
   delete from pgrelay.log g where not pg_visible_in_snapshot(g.xid, pg_current_snapshot());
+  -- And what waits for the end of another cluster's transactions would wait for ever.
+  delete from pgrelay.meta where key = 'holes_pending';
   update pgrelay.meta set value = new_id::text where key = 'floor';
   return query
     insert into pgrelay.ledger (epoch, id, snap, n) values (new_epoch, new_id, pg_current_snapshot(), 0)

@@ -5,6 +5,30 @@ create function pgrelay.publication() returns name
   set search_path = pg_catalog, pg_temp
 as $$ select value::name from pgrelay.meta where key = 'publication' $$;
 
+-- Whether the publication names a relation: itself, its schema, or all tables.
+create function pgrelay.publishes(relation oid) returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  pub pg_publication;
+begin
+  select * into pub from pg_publication where pubname = pgrelay.publication();
+  return pub.puballtables
+    or exists (select from pg_publication_rel r where r.prpubid = pub.oid and r.prrelid = relation)
+    -- Schemas can be published since PostgreSQL 15; before it the catalog does not exist.
+    or current_setting('server_version_num')::int >= 150000 and pgrelay.publishes_schema_of(pub.oid, relation);
+end $$;
+
+create function pgrelay.publishes_schema_of(publication oid, relation oid) returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (select from pg_publication_namespace n join pg_class c on c.relnamespace = n.pnnspid
+                  where n.pnpubid = publication and c.oid = relation);
+end $$;
+
 -- Relations whose changes are delivered, under the name they are delivered as.
 create function pgrelay.published()
   returns table (relid oid, name_relid oid)
@@ -12,19 +36,21 @@ create function pgrelay.published()
   set search_path = pg_catalog, pg_temp
 as $$
   -- A partitioned table is listed by its root or by its leaves, as the publication says; changes
-  -- are always captured on the leaves.
-  select leaf.oid, c.oid
+  -- are always captured on the leaves. Older servers list both where both were added.
+  select distinct on (leaf.oid) leaf.oid, c.oid
     from pg_publication_tables t
     join pg_namespace n on n.nspname = t.schemaname
     join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
     cross join lateral (
       select c.oid where c.relkind = 'r'
       union all
-      select p.relid from pg_partition_tree(c.oid) p where c.relkind = 'p' and p.isleaf
+      select p.relid from pg_partition_tree(c.oid) p join pg_class l on l.oid = p.relid
+       where c.relkind = 'p' and l.relkind = 'r'
     ) leaf
    where t.pubname = pgrelay.publication()
      and n.nspname not in ('pgrelay', 'realtime', 'auth', 'storage')
      and c.relpersistence = 'p'
+   order by leaf.oid, c.relkind = 'p' desc
 $$;
 
 -- Captured relations, and where their trigger belongs: on the topmost published ancestor, so that
@@ -36,81 +62,84 @@ as $$
   select p.relid, coalesce(
       (select a.relid::oid
          from pg_partition_ancestors(p.relid) with ordinality a (relid, depth)
-        where exists (select from pg_publication b left join pg_publication_rel r on r.prpubid = b.oid
-                       where b.pubname = pgrelay.publication()
-                         and (r.prrelid = a.relid or b.puballtables))
+        where pgrelay.publishes(a.relid)
         order by a.depth desc limit 1),
       p.relid)
     from pgrelay.published() p
 $$;
 
--- What is missing for a relation to be captured, as statements; no rows where nothing is.
+-- The capture triggers of a relation, told by their function: their names differ, because a table
+-- that is captured by itself may become a partition of one that is, and then has both for a moment.
+-- `version` is that of their catalog rows, the one for truncation included: another one means that
+-- they were off for a while.
+create function pgrelay.capture_triggers(relation oid)
+  returns table (name name, inherited boolean, enabled "char", version text)
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select t.tgname, t.tgparentid <> 0, t.tgenabled, concat(t.oid, '.', t.xmin, ' ', u.oid, '.', u.xmin)
+    from pg_trigger t
+    left join pg_trigger u on u.tgrelid = t.tgrelid and u.tgname = '!pgrelay_truncate'
+   where t.tgrelid = relation and t.tgfoid = 'pgrelay.capture()'::regprocedure
+   order by t.tgparentid <> 0 desc
+$$;
+
+-- What is missing for a relation to be captured once, as statements; no rows where nothing is.
 create function pgrelay.attach_statements(relation oid, point oid) returns setof text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   target oid;
-  enabled "char";
-  part oid;
-begin
   -- '!' sorts before every letter: our trigger logs a change before a user's own trigger adds to it.
-  if not exists (select from pg_trigger t where t.tgrelid = relation and t.tgname = '!pgrelay_capture') then
-    -- A partition that was published alone gives way to the trigger it will inherit.
-    for part in
-      select p.relid from pg_partition_tree(point) p
-        join pg_trigger t on t.tgrelid = p.relid and t.tgname = '!pgrelay_capture' and t.tgparentid = 0
-    loop
-      return next format('drop trigger "!pgrelay_capture" on %s', part::regclass);
-    end loop;
-    return next format('create trigger "!pgrelay_capture" after insert or update or delete on %s '
-                       'for each row execute function pgrelay.capture()', point::regclass);
+  own_name name := '!pgrelay_capture_' || point;
+  created boolean := not exists (select from pgrelay.capture_triggers(relation) t where relation = point or t.inherited);
+begin
+  if created then
+    return next format('create trigger %I after insert or update or delete on %s '
+                       'for each row execute function pgrelay.capture()', own_name, point::regclass);
+    return next format('alter table %s enable always trigger %I', point::regclass, own_name);
   end if;
-  -- Being truncated is not inherited.
+  -- Whoever inherits a trigger gives up its own.
+  return query select format('drop trigger %I on %s', t.name, p.relid)
+    from (select relation::regclass as relid where relation <> point
+          union select d.relid from pg_partition_tree(point) d where created and d.relid <> point) p,
+         pgrelay.capture_triggers(p.relid) t
+   where not t.inherited;
+  -- Always enabled: also in sessions that replay another server's changes. Being truncated is not
+  -- inherited.
   foreach target in array case when relation = point then array[point] else array[point, relation] end loop
+    return query select format('alter table %s enable always trigger %I', target::regclass, t.name)
+      from pgrelay.capture_triggers(target) t where t.enabled <> 'A';
     if not exists (select from pg_trigger t where t.tgrelid = target and t.tgname = '!pgrelay_truncate') then
       return next format('create trigger "!pgrelay_truncate" after truncate on %s '
                          'for each statement execute function pgrelay.capture_truncate()', target::regclass);
     end if;
-  end loop;
-  -- Always: also in sessions that replay another server's changes.
-  foreach target in array case when relation = point then array[point] else array[point, relation] end loop
-    select t.tgenabled into enabled from pg_trigger t where t.tgrelid = target and t.tgname = '!pgrelay_capture';
-    if enabled is distinct from 'A' then
-      return next format('alter table %s enable always trigger "!pgrelay_capture"', target::regclass);
-    end if;
-    select t.tgenabled into enabled from pg_trigger t where t.tgrelid = target and t.tgname = '!pgrelay_truncate';
-    if enabled is distinct from 'A' then
+    if not exists (select from pg_trigger t where t.tgrelid = target and t.tgname = '!pgrelay_truncate' and t.tgenabled = 'A') then
       return next format('alter table %s enable always trigger "!pgrelay_truncate"', target::regclass);
     end if;
   end loop;
 end $$;
 
--- The version of a relation's capture trigger; another one means that it was off for a while.
-create function pgrelay.trigger_row(relation oid) returns text
-  language sql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-  select t.oid || '.' || t.xmin
-    from pg_trigger t
-   where t.tgrelid = relation and t.tgname = '!pgrelay_capture'
-$$;
-
 -- Brings triggers in line with the publication; a row for each relation that was, or is, not in
 -- line. A relation whose trigger went away, or was replaced, may have lost changes: a hole.
 -- relation: only this one (a partitioned table stands for its partitions). apply false: only look.
+-- A lock request that queues would make every writer behind it wait, hence the timeout.
 create function pgrelay.sync(relation oid default null, apply boolean default true)
   returns table (relid oid, name text, action text, statement text, error text)
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  set lock_timeout = '50ms'
 as $$
 #variable_conflict use_column
 declare
   c record;
   known text;
+  gap boolean;
   statements text[];
   command text;
 begin
+  perform set_config('pgrelay.syncing', 'on', true);  -- the DDL in here is no news to the hook
   for c in
     select * from pgrelay.captured() c
      where relation is null or relation in (c.relid, c.point)
@@ -119,7 +148,8 @@ begin
   loop
     statements := array(select pgrelay.attach_statements(c.relid, c.point));
     known := (select a.trigger_row from pgrelay.attached a where a.relid = c.relid);
-    if statements = '{}' and known is not distinct from pgrelay.trigger_row(c.relid) then
+    gap := known is not null and known not in (select t.version from pgrelay.capture_triggers(c.relid) t);
+    if statements = '{}' and known is not null and not gap then
       continue;
     end if;
     if not apply then
@@ -127,24 +157,27 @@ begin
       continue;
     end if;
     begin
-      -- A lock request that queues would make every writer behind it wait.
-      perform set_config('lock_timeout', '50ms', true);
       foreach command in array statements loop
         execute command;
       end loop;
-      if known is not null and known is distinct from pgrelay.trigger_row(c.relid) then
+      if gap then
         perform pgrelay.log_hole(c.relid);
       end if;
-      insert into pgrelay.attached (relid, trigger_row) values (c.relid, pgrelay.trigger_row(c.relid))
+      insert into pgrelay.attached (relid, trigger_row)
+        select c.relid, t.version from pgrelay.capture_triggers(c.relid) t limit 1
         on conflict on constraint attached_pkey do update set trigger_row = excluded.trigger_row, since = clock_timestamp();
       return query select c.relid, c.relid::regclass::text, 'attached', array_to_string(statements, '; '), null::text;
     exception when others then
+      -- Where another session attached at the same time there is nothing left to do.
       return query select c.relid, c.relid::regclass::text,
-                          case when sqlstate = '55P03' then 'locked' else 'failed' end,
+                          case when sqlstate in ('55P03', '42710', '42704') then 'locked' else 'failed' end,
                           array_to_string(statements, '; '), sqlerrm;
     end;
   end loop;
-  delete from pgrelay.attached a where not exists (select from pg_class c where c.oid = a.relid);
+  delete from pgrelay.attached a
+   where a.relid in (select b.relid from pgrelay.attached b
+                      where not exists (select from pg_class c where c.oid = b.relid) for update skip locked);
+  perform set_config('pgrelay.syncing', 'off', true);
 end $$;
 
 -- A moved hole counter becomes a hole in the log once every transaction that may have moved it has
@@ -176,6 +209,19 @@ begin
   return split_part(pending, ' ', 1)::bigint - settled;
 end $$;
 
+-- Whether the server would let a table be updated and deleted from while that is published.
+create function pgrelay.has_replica_identity(relation oid) returns boolean
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+  select c.relreplident = 'f'
+      or exists (select from pg_index i
+                  where i.indrelid = c.oid and i.indisvalid and i.indimmediate
+                    and (c.relreplident = 'd' and i.indisprimary or c.relreplident = 'i' and i.indisreplident))
+    from pg_class c
+   where c.oid = relation
+$$;
+
 -- Publishes a table and attaches its triggers; returns the statements.
 create function pgrelay.enable(relation regclass) returns setof text
   language plpgsql
@@ -199,42 +245,58 @@ begin
   if class.relnamespace::regnamespace::text in ('pgrelay', 'realtime', 'auth', 'storage') then
     raise exception 'tables of schema % are never captured', class.relnamespace::regnamespace;
   end if;
-  if (pub.pubupdate or pub.pubdelete) and (class.relreplident = 'n'
-      or class.relreplident = 'd' and not exists (select from pg_index i where i.indrelid = relation and i.indisprimary)) then
+  if (pub.pubupdate or pub.pubdelete) and exists (
+      select from (select relation union select t.relid from pg_partition_tree(relation) t where t.isleaf) r
+       where not pgrelay.has_replica_identity(r.relation))
+  then
     raise exception 'publication % publishes updates and deletes, and % has no replica identity: publishing it would make your own UPDATE and DELETE fail',
         pub.pubname, relation
       using hint = format('give it a primary key, or run: alter table %s replica identity full', relation);
   end if;
-  if not exists (select from pg_publication_rel r where r.prpubid = pub.oid and r.prrelid = relation) and not pub.puballtables then
+  if not pgrelay.publishes(relation) then
     statement := format('alter publication %I add table %s', pub.pubname, relation);
     execute statement;
     return next statement;
   end if;
-  return query select pgrelay.attach_statements(c.relid, c.point) from pgrelay.captured() c
-                where relation in (c.relid, c.point);
-  select s.error into problem from pgrelay.sync(relation) s where s.error is not null;
-  if problem is not null then
-    raise exception 'triggers of % could not be attached: %', relation, problem;
-  end if;
+  for statement, problem in select s.statement, s.error from pgrelay.sync(relation) s loop
+    if problem is not null then
+      raise exception 'triggers of % could not be attached: %', relation, problem;
+    end if;
+    if statement <> '' then
+      return next statement;
+    end if;
+  end loop;
 end $$;
 
 -- Takes a table out of the publication and drops its triggers; returns the statements.
 create function pgrelay.disable(relation regclass) returns setof text
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  set lock_timeout = '1s'
 as $$
 declare
   statement text;
 begin
-  perform set_config('lock_timeout', '1s', true);
   for statement in
     select format('alter publication %I drop table %s', b.pubname, relation)
       from pg_publication b join pg_publication_rel r on r.prpubid = b.oid
      where b.pubname = pgrelay.publication() and r.prrelid = relation
-    union all
+  loop
+    execute statement;
+    return next statement;
+  end loop;
+  if exists (select from pgrelay.published() p
+              where p.relid = relation or p.relid in (select t.relid from pg_partition_tree(relation) t))
+  then
+    raise exception '% is still published: with all tables, with its schema, with the table it is a partition of, or by a partition of its own',
+        relation
+      using hint = 'change that first';
+  end if;
+  for statement in
     select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
       from pg_trigger t
-     where t.tgname in ('!pgrelay_capture', '!pgrelay_truncate') and t.tgparentid = 0
+     where t.tgfoid in ('pgrelay.capture()'::regprocedure, 'pgrelay.capture_truncate()'::regprocedure)
+       and t.tgparentid = 0
        and (t.tgrelid = relation or t.tgrelid in (select p.relid from pg_partition_tree(relation) p))
   loop
     execute statement;
@@ -245,28 +307,46 @@ begin
 end $$;
 
 -- DDL hook, where an event trigger is allowed: attaches at once and tells the relay. Whatever goes
--- wrong in here is left to the relay's own rounds; it must not fail the user's DDL.
+-- wrong in here is left to the relay's own rounds; it must not fail the user's DDL. Tables that the
+-- command does not speak of are left alone, because attaching locks them until the user commits.
 create function pgrelay.on_ddl() returns event_trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  tables oid[];
 begin
-  if current_setting('pgrelay.in_ddl', true) = 'on' then
+  if current_setting('pgrelay.syncing', true) = 'on' then
     return;
   end if;
   begin
-    perform set_config('pgrelay.in_ddl', 'on', true);
-    perform pgrelay.sync();
-    if current_setting('max_prepared_transactions')::int = 0 then
+    if tg_tag in ('CREATE PUBLICATION', 'ALTER PUBLICATION') then
+      perform pgrelay.sync();
+    else
+      tables := array(select d.objid from pg_event_trigger_ddl_commands() d
+                       where d.classid = 'pg_class'::regclass and d.schema_name <> 'pg_temp');
+      if not exists (select from pgrelay.captured() c
+                      where c.relid = any (tables) or c.point = any (tables)
+                         or exists (select from pg_partition_ancestors(c.relid) a where a.relid = any (tables)))
+      then
+        tables := '{}';
+      end if;
+      perform pgrelay.sync(t) from unnest(tables) t;
+    end if;
+    if (tables is null or tables <> '{}')
+      and current_setting('max_prepared_transactions') = '0' and pg_notification_queue_usage() < 0.5
+    then
       perform pg_notify('pgrelay_catalog', '');
     end if;
   exception when others then
     raise log 'pgrelay: triggers are left to the next round (sqlstate %)', sqlstate;
   end;
-  perform set_config('pgrelay.in_ddl', 'off', true);
 end $$;
 
 revoke all on all functions in schema pgrelay from public;
+-- Whoever makes a partition of a captured table inherits the trigger, and needs this for it. The
+-- schema stays closed: nobody can name the functions to put them on a table of his own.
+grant execute on function pgrelay.capture(), pgrelay.capture_truncate() to public;
 
 do $$
 declare
@@ -283,8 +363,8 @@ begin
       raise notice 'pgrelay-needs: %;', script;
     end;
   end if;
-  script := 'create event trigger pgrelay_ddl on ddl_command_end when tag in (''CREATE TABLE'', ''ALTER TABLE'', '
-    || '''CREATE PUBLICATION'', ''ALTER PUBLICATION'') execute function pgrelay.on_ddl()';
+  script := 'create event trigger pgrelay_ddl on ddl_command_end when tag in (''CREATE TABLE'', ''CREATE TABLE AS'', '
+    || '''SELECT INTO'', ''ALTER TABLE'', ''CREATE PUBLICATION'', ''ALTER PUBLICATION'') execute function pgrelay.on_ddl()';
   begin
     execute script;
   exception when insufficient_privilege then

@@ -11,8 +11,10 @@ begin
     script := 'create role ' || r;
     begin
       execute script;
-    exception when insufficient_privilege then
-      raise notice 'pgrelay-needs: %;', script;
+    exception
+      when duplicate_object or unique_violation then null;  -- made at this moment, for another database
+      when insufficient_privilege then
+        raise notice 'pgrelay-needs: %;', script;
     end;
   end loop;
   -- The relay takes these roles on when it asks what their holders may see.

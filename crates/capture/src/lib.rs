@@ -1,1 +1,54 @@
-//! To be written.
+//! PostgreSQL to ordered, durable batches of changes.
+
+pub mod admin;
+mod catalog;
+mod chain;
+mod columns;
+mod compile;
+mod config;
+mod connect;
+mod continuity;
+mod deliver;
+mod doctor;
+mod doorbell;
+mod error;
+mod evaluate;
+mod facts;
+mod health;
+mod ledger;
+mod live;
+mod log;
+mod logged;
+mod metrics;
+mod migrate;
+mod open;
+mod pool;
+mod predicate;
+mod query;
+mod reader;
+mod resolver;
+mod retry;
+mod sequencer;
+mod session;
+mod source;
+mod statements;
+mod tls;
+mod typed;
+mod upkeep;
+mod url;
+mod values;
+
+pub use config::{Arm, Config};
+pub use connect::Endpoint;
+pub use doctor::{Finding, Verdict, doctor};
+pub use error::{Error, Kind, Report};
+pub use health::Health;
+pub use log::Log;
+pub use metrics::Metrics;
+pub use migrate::{MigrateReport, check_schema, cursor_key, migrate, migrations};
+pub use open::{Parts, open};
+pub use resolver::Resolver;
+pub use retry::Retry;
+pub use source::Source;
+pub use tls::{SslMode, Tls, TlsError};
+pub use url::{UrlError, parse_url};

@@ -44,7 +44,7 @@ const REASONS: [RefetchReason; 6] = [
 impl Metrics {
     /// Names every metric in `registry`.
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("relay");
+        let registry = registry.sub_registry_with_prefix("pgrelay_relay");
         registry.register("sockets", "Open WebSockets", self.sockets.clone());
         registry.register("streams", "Open event streams", self.streams.clone());
         registry.register("channels", "Joined channels", self.channels.clone());
@@ -134,9 +134,9 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
-            "relay_deliveries_total 2",
-            "relay_must_refetch_total{reason=\"hole\"} 3",
-            "relay_channels -1",
+            "pgrelay_relay_deliveries_total 2",
+            "pgrelay_relay_must_refetch_total{reason=\"hole\"} 3",
+            "pgrelay_relay_channels -1",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(data, expected, "{images}");
     }
 
-    const TODOS: &str = "id:int8:pk title:text done:bool";
+    const TASKS: &str = "id:int8:pk title:text done:bool";
 
     fn todo_columns() -> Value {
         json!([{"name": "id", "type": "int8"}, {"name": "title", "type": "text"}, {"name": "done", "type": "bool"}])
@@ -245,21 +245,21 @@ mod tests {
     #[test]
     fn has_the_keys_of_its_operation() {
         check(
-            TODOS,
+            TASKS,
             r#"I {"id":1,"title":"x","done":false}"#,
             None,
             &json!({
             "type": "INSERT", "columns": todo_columns(), "record": {"id": 1, "title": "x", "done": false}}),
         );
         check(
-            TODOS,
+            TASKS,
             r#"U {"id":1,"title":"y","done":true} {"id":1,"title":"x","done":false}"#,
             None,
             &json!({
             "type": "UPDATE", "columns": todo_columns(), "record": {"id": 1, "title": "y", "done": true}, "old_record": {"id": 1}}),
         );
         check(
-            TODOS,
+            TASKS,
             r#"D {"id":1,"title":"x","done":false}"#,
             None,
             &json!({
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn old_record_is_the_replica_identity() {
-        let full = format!("full {TODOS}");
+        let full = format!("full {TASKS}");
         let old = json!({"id": 1, "title": "x", "done": null});
         check(
             &full,
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn deletes_under_row_security_show_the_primary_key_only() {
-        let columns = format!("full rls {TODOS}");
+        let columns = format!("full rls {TASKS}");
         check(
             &columns,
             r#"D {"id":1,"title":"x","done":null}"#,
@@ -318,7 +318,7 @@ mod tests {
     fn selects_columns_and_always_the_primary_key() {
         let columns = json!([{"name": "id", "type": "int8"}, {"name": "done", "type": "bool"}]);
         check(
-            &format!("full {TODOS}"),
+            &format!("full {TASKS}"),
             r#"U {"id":1,"title":"y","done":true} {"id":1,"title":"x","done":false}"#,
             Some(&["done", "gone"]),
             &json!({"type": "UPDATE", "columns": columns, "record": {"id": 1, "done": true}, "old_record": {"id": 1, "done": false}}),

@@ -42,7 +42,7 @@ async fn a_change_reaches_those_who_asked_for_it_and_nobody_else() {
         assert_eq!(two.json().await[4]["data"]["record"]["id"], 3);
         world.insert(4, &[1], 0).await;
         assert_eq!(one.json().await[4]["data"]["record"]["id"], 4);
-        assert!(world.metric("relay_deliveries_total 4"));
+        assert!(world.metric("pgrelay_relay_deliveries_total 4"));
     })
     .await;
 }
@@ -148,7 +148,7 @@ async fn a_client_that_does_not_keep_up_is_closed_and_nobody_else_notices() {
         slow.join(1, None).await;
         quick.join(1, None).await;
         let mut batch = 1;
-        while !world.metric("relay_overflows_total 1") {
+        while !world.metric("pgrelay_relay_overflows_total 1") {
             batch += 1;
             world.insert(batch, &[1], 100_000).await;
             assert_eq!(quick.json().await[4]["data"]["record"]["id"], batch);
@@ -264,7 +264,7 @@ async fn a_stream_gets_changes_with_cursors_and_goes_on_from_one() {
         assert_eq!(events.next().await.unwrap().kind, StreamEventKind::System);
         let json: Value = serde_json::from_slice(&events.next().await.unwrap().json).unwrap();
         assert_eq!(json["data"]["record"]["id"], 3);
-        assert!(world.metric("relay_streams 1"));
+        assert!(world.metric("pgrelay_relay_streams 1"));
     })
     .await;
 }
@@ -274,7 +274,7 @@ async fn a_stream_that_is_not_read_ends() {
     World::run(config(), |world| async move {
         let mut stalled = world.relay.subscribe(request(None)).await.unwrap();
         let mut batch = 1;
-        while !world.metric("relay_overflows_total 1") {
+        while !world.metric("pgrelay_relay_overflows_total 1") {
             batch += 1;
             world.insert(batch, &[1], 10_000).await;
             tokio::task::yield_now().await;

@@ -1,0 +1,18 @@
+//! The capture side against a real PostgreSQL.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper that cannot do its work fails the test that called it"
+)]
+
+mod administration;
+mod conformance;
+mod connections;
+mod doorbell;
+mod filters;
+mod migrations;
+mod order;
+mod outages;
+mod replays;
+mod resolution;
+mod rig;

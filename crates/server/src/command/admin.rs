@@ -1,0 +1,435 @@
+//! Commands that look at the database or change it, and how they print.
+
+use std::io::{self, Write};
+
+use pgrelay_capture::{
+    self as capture, Finding, Verdict,
+    admin::{self, Holder, Status},
+};
+
+use crate::{
+    cli::{DatabaseFlags, MigrateFlags, TableFlags, UninstallFlags},
+    config::Values,
+    error::Error,
+    schema,
+};
+
+type Out<'a> = &'a mut (dyn Write + Send);
+
+/// What is answered to `--chat` as long as there is no such schema.
+const NO_CHAT: &str = "this version has no chat schema: leave out --chat";
+
+/// `pgrelay migrate`
+pub(super) async fn migrate(
+    flags: &MigrateFlags,
+    values: Values,
+    out: Out<'_>,
+) -> Result<(), Error> {
+    refuse_chat(flags.chat)?;
+    if flags.print_sql {
+        return print(out, &capture::migrations());
+    }
+    let values = flags.database.over(values);
+    let (database, patience) = (values.database()?, values.start_timeout()?);
+    let report = schema::patiently(patience, || capture::migrate(&database)).await?;
+    let mut text = String::new();
+    for name in &report.applied {
+        text.push_str(&format!("applied {name}\n"));
+    }
+    if report.applied.is_empty() {
+        text.push_str("the schema is current\n");
+    }
+    if !report.needs.is_empty() {
+        text.push_str("\npgrelay works without it, with less; a superuser can run:\n\n");
+        text.push_str(&sql(&report.needs));
+    }
+    print(out, &text)
+}
+
+/// `pgrelay enable`
+pub(super) async fn enable(flags: &TableFlags, values: Values, out: Out<'_>) -> Result<(), Error> {
+    let database = flags.database.over(values).database()?;
+    for table in &flags.tables {
+        let ran = admin::enable(&database, table).await?;
+        print(out, &ran_on(table, "is published already", &ran))?;
+    }
+    Ok(())
+}
+
+/// `pgrelay disable`
+pub(super) async fn disable(flags: &TableFlags, values: Values, out: Out<'_>) -> Result<(), Error> {
+    let database = flags.database.over(values).database()?;
+    for table in &flags.tables {
+        let ran = admin::disable(&database, table).await?;
+        print(out, &ran_on(table, "is not published", &ran))?;
+    }
+    Ok(())
+}
+
+/// `pgrelay uninstall`. Asks on `notes` and reads the answer from `answers`.
+pub(super) async fn uninstall(
+    flags: &UninstallFlags,
+    values: Values,
+    (out, notes): (Out<'_>, Out<'_>),
+    answers: &mut (dyn io::BufRead + Send),
+) -> Result<(), Error> {
+    let values = flags.database.over(values);
+    let database = values.database()?;
+    if !flags.yes {
+        let target = values.shown("DATABASE_URL").unwrap_or_default();
+        let question = format!(
+            "This drops pgrelay's triggers and the schema pgrelay with its change log in\n  {target}\n\
+             Clients can no longer resume from before it. Go on? [y/N] "
+        );
+        print(notes, &question)?;
+        let mut answer = String::new();
+        answers
+            .read_line(&mut answer)
+            .map_err(Error::io("read the answer"))?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(Error::Usage(
+                "nothing was removed; --yes goes on without asking".to_owned(),
+            ));
+        }
+    }
+    let ran = admin::uninstall(&database).await?;
+    if ran.is_empty() {
+        return print(out, "pgrelay is not installed\n");
+    }
+    print(out, &sql(&ran))
+}
+
+/// `pgrelay status`
+pub(super) async fn status(
+    flags: &DatabaseFlags,
+    values: Values,
+    out: Out<'_>,
+) -> Result<(), Error> {
+    let database = flags.over(values).database()?;
+    let status = admin::status(&database).await?;
+    print(out, &status_text(&status))
+}
+
+/// `pgrelay doctor`: mistakes in the settings are findings like the others.
+pub(super) async fn doctor(
+    flags: &DatabaseFlags,
+    chat: bool,
+    values: Values,
+    out: Out<'_>,
+) -> Result<(), Error> {
+    refuse_chat(chat)?;
+    let values = flags.over(values);
+    let mut text = String::from("settings\n");
+    for (key, value, origin) in values.effective() {
+        text.push_str(&format!("  {key} = {value} ({origin})\n"));
+    }
+    print(out, &text)?;
+    let mut findings: Vec<Line> = Vec::new();
+    match values.serve() {
+        Ok(serve) if serve.signing.is_weak() => findings.push(Line {
+            name: "settings".to_owned(),
+            verdict: Verdict::Warn,
+            detail: "PGRELAY_JWT_SECRET is shorter than 32 bytes".to_owned(),
+            cure: Some("make a longer one, for example with `openssl rand -hex 32`".to_owned()),
+        }),
+        Ok(_) => findings.push(Line::ok("settings", "complete")),
+        Err(mistakes) => findings.extend(mistakes.0.into_iter().map(|mistake| Line {
+            name: "settings".to_owned(),
+            verdict: Verdict::Red,
+            detail: format!(
+                "{} {}",
+                mistake.key,
+                if mistake.given.is_some() {
+                    "cannot be used"
+                } else {
+                    "is not set"
+                }
+            ),
+            cure: Some(mistake.cure),
+        })),
+    }
+    for key in values.unknown() {
+        findings.push(Line {
+            name: "settings".to_owned(),
+            verdict: Verdict::Warn,
+            detail: format!("{key} is no setting"),
+            cure: Some("correct its spelling, or remove it".to_owned()),
+        });
+    }
+    if let Ok(database) = values.database() {
+        findings.extend(capture::doctor(&database).await.into_iter().map(Line::from));
+    }
+    let red = findings
+        .iter()
+        .filter(|line| line.verdict == Verdict::Red)
+        .count();
+    let text: String = findings.iter().map(Line::to_text).collect();
+    print(out, &format!("\n{text}"))?;
+    if red == 0 {
+        Ok(())
+    } else {
+        Err(Error::Red(red))
+    }
+}
+
+/// One finding, as it is printed.
+struct Line {
+    name: String,
+    verdict: Verdict,
+    detail: String,
+    cure: Option<String>,
+}
+
+impl From<Finding> for Line {
+    fn from(finding: Finding) -> Self {
+        let Finding {
+            name,
+            verdict,
+            detail,
+            cure,
+        } = finding;
+        Self {
+            name: name.to_owned(),
+            verdict,
+            detail,
+            cure,
+        }
+    }
+}
+
+impl Line {
+    fn ok(name: &str, detail: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            verdict: Verdict::Ok,
+            detail: detail.to_owned(),
+            cure: None,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let verdict = match self.verdict {
+            Verdict::Ok => "ok  ",
+            Verdict::Warn => "warn",
+            Verdict::Red => "RED ",
+        };
+        let mut text = format!("{verdict}  {}: {}\n", self.name, self.detail);
+        if let Some(cure) = &self.cure {
+            text.push_str(&format!(
+                "      cure: {}\n",
+                cure.replace('\n', "\n            ")
+            ));
+        }
+        text
+    }
+}
+
+fn status_text(status: &Status) -> String {
+    let mut text = String::from("tables\n");
+    for table in &status.tables {
+        let state = table
+            .missing
+            .as_deref()
+            .map_or("captured".to_owned(), |missing| {
+                format!("NOT captured, missing: {missing}")
+            });
+        let hidden = if table.row_security {
+            "; row security is on"
+        } else {
+            ""
+        };
+        text.push_str(&format!("  {}: {state}{hidden}\n", table.name));
+    }
+    if status.tables.is_empty() {
+        text.push_str("  none is published; `pgrelay enable <schema.table>` publishes one\n");
+    }
+    let position = match (&status.head, status.head_age) {
+        (Some(head), Some(age)) => {
+            format!(
+                "epoch {} batch {}, {} s ago",
+                head.epoch,
+                head.batch,
+                age.as_secs()
+            )
+        }
+        (Some(head), None) => format!("epoch {} batch {}", head.epoch, head.batch),
+        (None, _) => "none: no relay has run yet".to_owned(),
+    };
+    let holder = |holder: &Option<Holder>, none: &str| match holder {
+        Some(Holder { pid, application }) => format!("{application} (backend {pid})"),
+        None => none.to_owned(),
+    };
+    let doorbell = holder(
+        &status.doorbell,
+        "nobody sleeps: the relay is busy, or there is none",
+    );
+    let leader = holder(&status.leader, "no relay is running");
+    let full = if status.log_is_full {
+        ", FULL: changes are not logged"
+    } else {
+        ""
+    };
+    text.push_str(&format!(
+        "log\n  size: {} bytes in {} segments{full}\n  position: {position}\n  \
+         resumable after batch: {}\n  changes that could not be logged, not told yet: {}\n\
+         relay\n  sequencer: {leader}\n  doorbell: {doorbell}\n",
+        status.log_bytes, status.segments, status.floor, status.holes_pending,
+    ));
+    text
+}
+
+/// The SQL that was run for `table`; `nothing` says why none was.
+fn ran_on(table: &str, nothing: &str, ran: &[String]) -> String {
+    if ran.is_empty() {
+        format!("-- {table} {nothing}\n")
+    } else {
+        sql(ran)
+    }
+}
+
+fn sql(statements: &[String]) -> String {
+    statements
+        .iter()
+        .map(|statement| format!("{};\n", statement.trim_end_matches(';')))
+        .collect()
+}
+
+fn refuse_chat(chat: bool) -> Result<(), Error> {
+    if chat {
+        Err(Error::Usage(NO_CHAT.to_owned()))
+    } else {
+        Ok(())
+    }
+}
+
+fn print(out: Out<'_>, text: &str) -> Result<(), Error> {
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::io("print"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pgrelay_capture::admin::TableStatus;
+    use pgrelay_protocol::Position;
+
+    use super::*;
+
+    fn values(pairs: &[(&str, &str)]) -> Values {
+        Values::new(
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
+    }
+
+    fn nowhere() -> Values {
+        values(&[("DATABASE_URL", "postgres://app:pa55@127.0.0.1:1/app")])
+    }
+
+    fn database_flags() -> DatabaseFlags {
+        DatabaseFlags {
+            database_url: None,
+            direct_url: None,
+            publication: None,
+        }
+    }
+
+    #[test]
+    fn the_status_says_what_is_missing() {
+        let status = Status {
+            tables: vec![TableStatus {
+                name: "public.messages".to_owned(),
+                missing: Some("create trigger x".to_owned()),
+                row_security: true,
+            }],
+            head: Some(Position {
+                epoch: 1,
+                batch: 7,
+                seq: i64::MAX,
+                tag: 0,
+            }),
+            head_age: Some(Duration::from_secs(3)),
+            floor: 2,
+            log_bytes: 100,
+            segments: 4,
+            log_is_full: true,
+            holes_pending: 0,
+            doorbell: Some(Holder {
+                pid: 9,
+                application: "pgrelay".to_owned(),
+            }),
+            leader: None,
+        };
+        let text = status_text(&status);
+        for part in [
+            "public.messages: NOT captured, missing: create trigger x; row security is on",
+            "epoch 1 batch 7, 3 s ago",
+            "FULL",
+            "doorbell: pgrelay (backend 9)",
+            "sequencer: no relay is running",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn chat_is_not_pretended() {
+        let mut out = Vec::new();
+        let flags = MigrateFlags {
+            database: database_flags(),
+            chat: true,
+            print_sql: true,
+        };
+        let error = migrate(&flags, nowhere(), &mut out).await.unwrap_err();
+        assert_eq!(error.exit_code(), 64);
+        assert!(out.is_empty());
+    }
+
+    #[tokio::test]
+    async fn uninstall_does_nothing_without_a_yes() {
+        for answer in ["", "\n", "n\n", "maybe\n"] {
+            let flags = UninstallFlags {
+                database: database_flags(),
+                yes: false,
+            };
+            let (mut out, mut notes) = (Vec::new(), Vec::new());
+            let mut answers = answer.as_bytes();
+            let ended = uninstall(&flags, nowhere(), (&mut out, &mut notes), &mut answers).await;
+            assert!(matches!(ended, Err(Error::Usage(_))), "{answer:?}");
+            let asked = String::from_utf8(notes).unwrap();
+            assert!(
+                asked.contains("postgres://app:***@127.0.0.1:1/app"),
+                "{asked}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_doctor_tells_of_settings_and_database_in_one_go() {
+        let mut out = Vec::new();
+        let given = values(&[
+            ("DATABASE_URL", "postgres://app:pa55@127.0.0.1:1/app"),
+            ("PGRELAY_IDLE_TIMEOUT", "soon"),
+            ("PGRELAY_LISTNE", "x"),
+        ]);
+        let error = doctor(&database_flags(), false, given, &mut out)
+            .await
+            .unwrap_err();
+        let text = String::from_utf8(out).unwrap();
+        assert!(matches!(error, Error::Red(3)), "{text}");
+        assert!(!text.contains("pa55"), "{text}");
+        for part in [
+            "RED   settings: PGRELAY_IDLE_TIMEOUT cannot be used\n      cure: expected a number",
+            "RED   settings: PGRELAY_JWT_SECRET is not set\n      cure: ",
+            "warn  settings: PGRELAY_LISTNE is no setting",
+            "RED   direct connection: ",
+            "DATABASE_URL = postgres://app:***@127.0.0.1:1/app (environment)",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -1,0 +1,362 @@
+use axum::{
+    body::{Body, to_bytes},
+    http::{Request, Response},
+};
+use futures::{FutureExt as _, future::BoxFuture};
+use pgrelay_protocol::{BindingSpec, CursorKey, Position};
+use pgrelay_relay::{
+    Config, Metrics, Ports, Relay, Shard, build,
+    change::Page,
+    filter::{FilterTest, ResolvedBinding},
+    ports::{Authorizer, BindingError, ChangeLog, Claims, EvaluateError, Replay, ReplayError},
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::Instant,
+};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::{
+    auth::{ApiKeys, KeySet, Verifier, mint},
+    http,
+    secret::Secret,
+    tasks::{Group, Tasks},
+};
+
+const DELAY: Duration = Duration::from_secs(2);
+
+struct Fixed(Readiness);
+
+impl Probe for Fixed {
+    fn readiness(&self) -> Readiness {
+        self.0.clone()
+    }
+}
+
+fn secret() -> Secret {
+    Secret::new("a secret of more than thirty-two bytes")
+}
+
+fn token(claims: serde_json::Value) -> String {
+    let serde_json::Value::Object(claims) = claims else {
+        unreachable!()
+    };
+    mint(&secret(), &claims).unwrap()
+}
+
+/// A database that is not there.
+struct Nowhere;
+
+impl ChangeLog for Nowhere {
+    fn read(&self, _: Position, _: usize) -> BoxFuture<'static, Result<Replay, ReplayError>> {
+        async { Err(ReplayError::Unavailable("nowhere".to_owned())) }.boxed()
+    }
+}
+
+impl Authorizer for Nowhere {
+    fn resolve(
+        &self,
+        _: Arc<BindingSpec>,
+        _: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ResolvedBinding, BindingError>> {
+        async {
+            Err(BindingError {
+                message: "nowhere".to_owned(),
+                retryable: true,
+            })
+        }
+        .boxed()
+    }
+
+    fn evaluate(
+        &self,
+        _: Arc<Page>,
+        _: Vec<u32>,
+        _: Arc<[FilterTest]>,
+    ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>> {
+        async { Err(EvaluateError("nowhere".to_owned())) }.boxed()
+    }
+}
+
+fn verifier() -> Arc<Verifier> {
+    let api_keys = ApiKeys::parse("sb_publishable_x:anon").unwrap();
+    Arc::new(Verifier::new(KeySet::shared_secret(&secret()), api_keys))
+}
+
+fn relay() -> (Relay, Vec<Shard>) {
+    let config = Config {
+        shards: 1,
+        queue_bytes_max: 1 << 20,
+        idle_timeout: Duration::from_secs(60),
+        join_error_delay: Duration::from_secs(5),
+        checkpoint_interval: Duration::from_secs(10),
+        frame_bytes_max: 1 << 20,
+        channels_per_client_max: 10,
+        bindings_per_channel_max: 10,
+        ring_bytes_max: 1 << 20,
+        replay_bytes_max: 1 << 20,
+        evaluate_deadline: Duration::from_secs(1),
+        cursor_key: CursorKey::new([0; 32]),
+    };
+    let ports = Ports {
+        log: Arc::new(Nowhere),
+        authorizer: Arc::new(Nowhere),
+        tokens: verifier(),
+    };
+    build(config, &ports, &Arc::new(Metrics::default()))
+}
+
+fn app(tasks: &Tasks, relay: &Relay, readiness: Readiness) -> Router {
+    let gate = Gate {
+        relay: relay.clone(),
+        tokens: verifier(),
+        tasks: tasks.clone(),
+        metrics: http::Metrics::default(),
+        error_delay: DELAY,
+    };
+    let routes = Routes {
+        gate: Arc::new(gate),
+        streams: Arc::new(Streams::new(relay.clone(), verifier(), tasks, 1)),
+        readiness: Arc::new(Fixed(readiness)),
+        metrics: Arc::new(Registry::default()),
+        page: "<!doctype html>".into(),
+    };
+    router(routes, Router::new())
+}
+
+async fn answer(request: Request<Body>) -> Response<Body> {
+    let (relay, _shards) = relay();
+    app(&Tasks::new(), &relay, Readiness::Ready)
+        .oneshot(request)
+        .await
+        .unwrap()
+}
+
+async fn body(response: Response<Body>) -> String {
+    String::from_utf8(
+        to_bytes(response.into_body(), 1 << 20)
+            .await
+            .unwrap()
+            .to_vec(),
+    )
+    .unwrap()
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_sockets_get_the_exact_answers_after_the_delay() {
+    let good = json!({"role": "anon", "exp": 4_000_000_000_u64});
+    let tampered = format!("{}x", token(good));
+    let cases = [
+        (String::new(), 401, "API key is missing"),
+        ("apikey[]=a".to_owned(), 401, "API key is missing"),
+        (
+            "apikey=potato".to_owned(),
+            401,
+            "The token provided is not a valid JWT",
+        ),
+        (
+            "apikey=".to_owned(),
+            401,
+            "The token provided is not a valid JWT",
+        ),
+        (
+            format!("apikey={tampered}"),
+            401,
+            "Failed to validate JWT signature",
+        ),
+        (
+            format!("apikey={}", token(json!({"role": "anon", "exp": 1}))),
+            401,
+            "Token has expired",
+        ),
+        (
+            format!("apikey={}", token(json!({"exp": 4_000_000_000_u64}))),
+            401,
+            "Fields `role` and `exp` are required in JWT",
+        ),
+        (
+            format!(
+                "apikey={}",
+                token(json!({"role": "anon", "exp": "tomorrow"}))
+            ),
+            500,
+            "Error connecting to Realtime",
+        ),
+    ];
+    for path in ["/socket/websocket", "/realtime/v1/websocket"] {
+        for (query, status, text) in &cases {
+            let begun = Instant::now();
+            let response = answer(get(&format!("{path}?{query}&vsn=2.0.0"))).await;
+            assert_eq!(response.status(), *status, "{text}");
+            assert_eq!(
+                response.headers()["content-type"],
+                "application/json; charset=utf-8"
+            );
+            assert_eq!(body(response).await, json!({ "error": text }).to_string());
+            assert_eq!(begun.elapsed(), DELAY, "{text}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_realtime_socket_is_refused_at_once_and_without_words() {
+    let begun = Instant::now();
+    for query in ["vsn=3.0.0", "vsn=abc", "vsn=1.1.0&apikey=potato"] {
+        let response = answer(get(&format!("/socket/websocket?{query}"))).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{query}");
+        assert_eq!(body(response).await, "");
+    }
+    let post = Request::post("/socket/websocket?apikey=potato")
+        .body(Body::empty())
+        .unwrap();
+    let response = answer(post).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(body(response).await, "");
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_header_goes_before_the_query() {
+    let good = token(json!({"role": "anon", "exp": 4_000_000_000_u64}));
+    let path = format!("/socket/websocket?apikey={good}");
+    let request = Request::get(path)
+        .header("x-api-key", "potato")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(answer(request).await.status(), StatusCode::UNAUTHORIZED);
+    let request = Request::get("/socket/websocket?apikey=potato")
+        .header("x-api-key", "sb_publishable_x")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(
+        answer(request).await.status(),
+        StatusCode::BAD_REQUEST,
+        "only the upgrade is missing"
+    );
+}
+
+#[tokio::test]
+async fn probes_tell_alive_from_ready() {
+    for (path, text) in [
+        ("/healthz", "ok"),
+        ("/healthcheck", "ok"),
+        ("/api/ping", r#"{"message":"Success"}"#),
+        ("/readyz", "ready\n"),
+    ] {
+        let response = answer(get(path)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(body(response).await, text);
+    }
+    let (relay, _shards) = relay();
+    let not_ready = Readiness::NotReady("capture is not live");
+    let response = app(&Tasks::new(), &relay, not_ready)
+        .oneshot(get("/readyz"))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body(response).await, "not ready: capture is not live\n");
+}
+
+#[tokio::test]
+async fn browsers_may_ask_from_any_origin() {
+    let preflight = Request::options("/events?table=t")
+        .header("origin", "https://app.test")
+        .header("access-control-request-method", "GET")
+        .header(
+            "access-control-request-headers",
+            "apikey,authorization,x-client-info",
+        )
+        .body(Body::empty())
+        .unwrap();
+    let response = answer(preflight).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let headers = response.headers();
+    assert_eq!(headers["access-control-allow-origin"], "*");
+    for name in [
+        "apikey",
+        "authorization",
+        "x-client-info",
+        "last-event-id",
+        "baggage",
+    ] {
+        let allowed = headers["access-control-allow-headers"].to_str().unwrap();
+        assert!(allowed.split(',').any(|allowed| allowed == name), "{name}");
+    }
+    assert!(!headers.contains_key("access-control-allow-credentials"));
+}
+
+#[tokio::test]
+async fn the_page_may_load_nothing_from_elsewhere() {
+    let response = answer(get("/")).await;
+    let policy = response.headers()["content-security-policy"]
+        .to_str()
+        .unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert_eq!(body(response).await, "<!doctype html>");
+}
+
+#[tokio::test]
+async fn a_frame_glued_to_the_upgrade_is_not_lost() {
+    let tasks = Tasks::new();
+    let (relay, shards) = relay();
+    for shard in shards {
+        tasks
+            .spawn_thread(Group::Shard, "shard".to_owned(), |stop| shard.run(stop))
+            .unwrap();
+    }
+    let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let router = app(&tasks, &relay, Readiness::Ready);
+    let accept = Accept {
+        listener,
+        router,
+        tasks: tasks.clone(),
+        connections_max: 1,
+    };
+    tasks.spawn(
+        Group::Accept,
+        "accept",
+        accept.run(tasks.stop_token(Group::Accept)),
+    );
+
+    let mut sent = b"GET /socket/websocket?apikey=sb_publishable_x&vsn=2.0.0 HTTP/1.1\r\n\
+        host: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        sec-websocket-extensions: permessage-deflate\r\n\r\n"
+        .to_vec();
+    let heartbeat = br#"[null,"7","phoenix","heartbeat",{}]"#;
+    // A masked text frame; a mask of zeros leaves the text as it is.
+    sent.extend([
+        0x81,
+        0x80 | u8::try_from(heartbeat.len()).unwrap(),
+        0,
+        0,
+        0,
+        0,
+    ]);
+    sent.extend(heartbeat);
+    client.write_all(&sent).await.unwrap();
+
+    let mut received = Vec::new();
+    let reply = br#"[null,"7","phoenix","phx_reply",{"status":"ok","response":{}}]"#;
+    while !received.ends_with(reply) {
+        assert_ne!(
+            client.read_buf(&mut received).await.unwrap(),
+            0,
+            "the relay hung up"
+        );
+    }
+    let head = String::from_utf8_lossy(&received).to_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    assert!(!head.contains("sec-websocket-extensions"), "{head}");
+    assert!(!head.contains("sec-websocket-protocol"), "{head}");
+}
