@@ -17,7 +17,7 @@ use pgrelay_protocol::{Position, RefetchReason};
 use super::{
     Engine, Turn,
     scan::{Scan, ScanKey},
-    subscription::{BindingKey, Stage, Start, SubscriptionKey},
+    subscription::{BindingKey, BindingState, Stage, Start, SubscriptionKey},
 };
 use crate::arena::Arena;
 
@@ -378,6 +378,7 @@ impl Engine {
         for binding in &bindings {
             if let Some(binding) = self.bindings.get_mut(*binding)
                 && binding.start != Start::Head
+                && !matches!(binding.state, BindingState::Refused { .. })
             {
                 binding.start = Start::At(head);
             }

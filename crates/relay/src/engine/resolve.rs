@@ -130,7 +130,7 @@ impl Engine {
         match before {
             BindingState::Asking => self.answered(owner, turn),
             BindingState::Live => self.register(key),
-            BindingState::Refused { .. } => self.revive(key, owner, turn),
+            BindingState::Refused { .. } => self.revive(owner, turn),
         }
     }
 
@@ -163,6 +163,8 @@ impl Engine {
         let is_news = before != now && !(has_to_wait && (binding.retries > 0 || binding.is_live()));
         if !has_to_wait {
             binding.state = now;
+            // Should it be live one day, from where it is has to be said.
+            binding.start = Start::Broken(RefetchReason::Schema);
         }
         if error.retryable {
             let delay = RETRY_AFTER * (1 << binding.retries.min(RETRY_DOUBLINGS_MAX));
@@ -215,9 +217,8 @@ impl Engine {
                 continue;
             };
             binding.start = match (binding.start, settled) {
-                (Start::Head, None) => Start::At(head),
+                (Start::Head, settled) => Start::At(settled.unwrap_or(head)),
                 // The others of its channel went on without it; going back would break their order.
-                (Start::Head, Some(_)) => Start::Broken(RefetchReason::Schema),
                 (Start::Claimed(position), Some(settled)) if position < settled => {
                     Start::Broken(RefetchReason::Schema)
                 }
@@ -255,19 +256,13 @@ impl Engine {
     }
 
     /// A binding that was refused may be live now: its subscription starts over where it stands.
-    fn revive(&mut self, key: BindingKey, owner: SubscriptionKey, turn: &mut Turn<'_>) {
-        let Some(subscription) = self.subscriptions.get(owner) else {
-            return;
-        };
-        if matches!(subscription.stage, Stage::Resolving | Stage::Early) {
-            // It begins with the others, from where it asked.
+    fn revive(&mut self, owner: SubscriptionKey, turn: &mut Turn<'_>) {
+        let stage = self.subscriptions.get(owner).map(|it| it.stage);
+        if matches!(stage, None | Some(Stage::Resolving | Stage::Early)) {
+            // It begins with the others.
             return;
         }
         self.detach(owner);
-        if let Some(binding) = self.bindings.get_mut(key) {
-            // It was told that it is not live, and from where it is has to be said.
-            binding.start = Start::Broken(RefetchReason::Schema);
-        }
         if let Some(subscription) = self.subscriptions.get_mut(owner) {
             subscription.greeted = false;
         }
