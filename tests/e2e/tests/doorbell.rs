@@ -50,18 +50,13 @@ async fn wait_armed(relay: &Relay) {
     .await;
 }
 
-/// All that was written is in the ledger, and the longest time between a row's trigger and the
-/// batch that holds it, in milliseconds of the database's clock.
-async fn sequenced(session: &Session, rows: usize) -> f64 {
+/// Waits until all that was written is in the ledger.
+async fn sequenced(session: &Session, rows: usize) {
     let count = "select coalesce(sum(n), 0) from pgrelay.ledger";
     wait_for("every row to be sequenced", async || {
         (session.value(count).await == rows.to_string()).then_some(())
     })
     .await;
-    let delay = "select max(extract(epoch from l.at - g.at)) * 1000 from pgrelay.log g
-        join lateral (select at from pgrelay.ledger l where g.seq between l.min_seq and l.max_seq
-                        and pg_visible_in_snapshot(g.xid, l.snap) order by l.id limit 1) l on true";
-    session.value(delay).await.parse().unwrap()
 }
 
 async fn assert_none_lost(relay: &Relay) {
@@ -102,8 +97,7 @@ async fn no_wake_up_is_lost_in_a_hundred_thousand_commits() {
     join_all((0..WRITERS).map(|number| crowd_member(database.url().clone(), number, COMMITS_EACH)))
         .await;
     let rows = COMMITS_EACH * usize::try_from(WRITERS).unwrap();
-    let delay = sequenced(&session, rows).await;
-    assert!(delay < 10_000.0, "a row waited {delay} ms to be sequenced");
+    sequenced(&session, rows).await;
     assert_none_lost(&relay).await;
 }
 
