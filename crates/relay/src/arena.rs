@@ -114,10 +114,10 @@ impl<T> Key<T> {
         }
     }
 
-    /// A key of nothing in particular.
+    /// A key without an arena.
     #[cfg(test)]
-    pub(crate) const fn any() -> Self {
-        Self::new(0, 0)
+    pub(crate) const fn of(index: u32) -> Self {
+        Self::new(index, 0)
     }
 
     /// The place, without the generation.

@@ -180,3 +180,6 @@ impl Engine {
         std::mem::take(&mut self.tally)
     }
 }
+
+#[cfg(test)]
+mod tests;

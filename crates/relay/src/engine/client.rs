@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pgrelay_protocol::{BindingSpec, ClientFrame, JoinBinding, Since, SystemMessage, Vsn};
+use pgrelay_protocol::{
+    BindingSpec, ClientFrame, JoinBinding, RefetchReason, Since, SystemMessage, Vsn,
+};
 use smallvec::SmallVec;
 
 use super::{
@@ -290,7 +292,7 @@ impl Engine {
                 .config
                 .cursor_key
                 .open(&cursor)
-                .map_or(Start::Forged, Start::Claimed),
+                .map_or(Start::Broken(RefetchReason::Forged), Start::Claimed),
         };
         if let Some(subscription) = self.subscriptions.get_mut(owner) {
             subscription.wants_cursors |= binding.wants_cursor;

@@ -236,6 +236,9 @@ impl Engine {
         let Some(evaluation) = self.evaluations.all.get_mut(key) else {
             return;
         };
+        if matches!(evaluation.state, State::Decided(_) | State::Failed) {
+            return;
+        }
         evaluation.state = State::Asked;
         self.calls.push_back(Call::Evaluate {
             key,

@@ -17,7 +17,7 @@ use pgrelay_protocol::{Position, RefetchReason};
 use super::{
     Engine, Turn,
     scan::{Scan, ScanKey},
-    subscription::{BindingKey, Stage, Start, SubscriptionKey},
+    subscription::{BindingKey, BindingState, Stage, Start, SubscriptionKey},
 };
 use crate::arena::Arena;
 
@@ -165,38 +165,18 @@ impl Engine {
         reason: RefetchReason,
         turn: &mut Turn<'_>,
     ) {
-        let (Some(head), Some(subscription)) = (self.live.at, self.subscriptions.get(key)) else {
-            return;
-        };
-        let claimants = self.claimants(key, position);
-        let is_moving = matches!(subscription.stage, Stage::Replaying(_));
-        let here = if is_moving {
-            self.settled(subscription)
-        } else {
-            let others = subscription
-                .bindings
-                .iter()
-                .filter(|key| !claimants.contains(key));
-            others
-                .filter_map(|key| {
-                    self.bindings
-                        .get(*key)
-                        .filter(|it| it.is_live())?
-                        .start
-                        .position()
-                })
-                .min()
-        };
-        let here = here.unwrap_or(head);
-        for binding in &claimants {
-            if let Some(binding) = self.bindings.get_mut(*binding) {
-                binding.start = Start::At(here);
+        self.detach(key);
+        for binding in self.claimants(key, position) {
+            if let Some(binding) = self.bindings.get_mut(binding) {
+                binding.start = Start::Broken(reason);
             }
         }
-        if !is_moving {
-            self.find_settled(key);
+        if let Some(subscription) = self.subscriptions.get_mut(key) {
+            // Who waited for the proof stood at the claim, that is, nowhere.
+            subscription.settled.take_if(|settled| *settled == position);
         }
-        self.break_off(key, &claimants, reason, here, turn);
+        self.find_settled(key);
+        self.place(key, turn);
     }
 
     fn claimants(&self, key: SubscriptionKey, position: Position) -> Vec<BindingKey> {
@@ -228,13 +208,7 @@ impl Engine {
         if let Some(claim) = claim {
             scan.waiting.entry(claim).or_default().push(key);
         }
-        let greeted = subscription.greeted;
-        for binding in self.live_bindings(key) {
-            self.register(binding);
-        }
-        if !greeted {
-            self.greet(key, turn);
-        }
+        self.welcome(key, turn);
     }
 
     pub(super) fn go_live(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
@@ -242,11 +216,16 @@ impl Engine {
             return;
         };
         subscription.stage = Stage::Live;
-        let greeted = subscription.greeted;
+        self.welcome(key, turn);
+    }
+
+    /// Has a subscription fed from where it was placed, and tells it what it has to know first.
+    fn welcome(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
+        self.mend(key, turn);
         for binding in self.live_bindings(key) {
             self.register(binding);
         }
-        if !greeted {
+        if self.subscriptions.get(key).is_some_and(|it| !it.greeted) {
             self.greet(key, turn);
         }
     }
@@ -317,27 +296,11 @@ impl Engine {
                         self.prove(holder, claim);
                         self.admit(holder, key, turn);
                     }
-                    Some(false) => {
-                        self.disprove(holder, claim, RefetchReason::Epoch, turn);
-                        self.go_on(holder, key, turn);
-                    }
+                    Some(false) => self.disprove(holder, claim, RefetchReason::Epoch, turn),
                     // Nothing of that batch came by. Only the log can tell.
                     None => self.spill(holder, claim),
                 }
             }
-        }
-    }
-
-    /// After a false claim: members stay, those who only waited find another place.
-    fn go_on(&mut self, holder: SubscriptionKey, key: ScanKey, turn: &mut Turn<'_>) {
-        match self
-            .subscriptions
-            .get(holder)
-            .map(|subscription| subscription.stage)
-        {
-            Some(Stage::Replaying(_)) => self.admit(holder, key, turn),
-            Some(_) => self.place(holder, turn),
-            None => {}
         }
     }
 
@@ -391,8 +354,10 @@ impl Engine {
                 }
                 if claim == scan.at {
                     self.disprove(holder, claim, reason, turn);
+                } else {
+                    self.detach(holder);
+                    self.place(holder, turn);
                 }
-                self.place(holder, turn);
             }
         }
     }
@@ -412,7 +377,8 @@ impl Engine {
         self.detach(key);
         for binding in &bindings {
             if let Some(binding) = self.bindings.get_mut(*binding)
-                && binding.start.position().is_some()
+                && binding.start != Start::Head
+                && !matches!(binding.state, BindingState::Refused { .. })
             {
                 binding.start = Start::At(head);
             }

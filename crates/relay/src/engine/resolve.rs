@@ -130,7 +130,7 @@ impl Engine {
         match before {
             BindingState::Asking => self.answered(owner, turn),
             BindingState::Live => self.register(key),
-            BindingState::Refused { .. } => self.revive(key, owner, turn),
+            BindingState::Refused { .. } => self.revive(owner, turn),
         }
     }
 
@@ -163,6 +163,8 @@ impl Engine {
         let is_news = before != now && !(has_to_wait && (binding.retries > 0 || binding.is_live()));
         if !has_to_wait {
             binding.state = now;
+            // Should it be live one day, from where it is has to be said.
+            binding.start = Start::Broken(RefetchReason::Schema);
         }
         if error.retryable {
             let delay = RETRY_AFTER * (1 << binding.retries.min(RETRY_DOUBLINGS_MAX));
@@ -210,36 +212,21 @@ impl Engine {
             return;
         };
         let settled = subscription.settled;
-        let is_late = |start| matches!((start, settled), (Start::Claimed(position), Some(settled)) if position < settled);
-        // What cannot be honoured goes on where its channel does, so that one cursor is enough.
-        let starts = live
-            .iter()
-            .filter_map(|key| self.bindings.get(*key))
-            .map(|binding| binding.start);
-        let here = settled
-            .or(starts.filter_map(Start::position).min())
-            .unwrap_or(head);
-        let (mut forged, mut late) = (Vec::new(), Vec::new());
-        for key in &live {
-            let Some(binding) = self.bindings.get_mut(*key) else {
+        for key in live {
+            let Some(binding) = self.bindings.get_mut(key) else {
                 continue;
             };
-            match binding.start {
+            binding.start = match (binding.start, settled) {
+                (Start::Head, settled) => Start::At(settled.unwrap_or(head)),
                 // The others of its channel went on without it; going back would break their order.
-                start if is_late(start) => late.push(*key),
-                Start::Forged => forged.push(*key),
-                Start::Head | Start::At(_) | Start::Claimed(_) => {}
-            }
-            binding.start = match binding.start {
-                start @ Start::Claimed(_) if !is_late(start) => start,
-                Start::At(position) => Start::At(position.max(settled.unwrap_or(position))),
-                Start::Head => Start::At(settled.unwrap_or(head)),
-                Start::Forged | Start::Claimed(_) => Start::At(here),
+                (Start::Claimed(position), Some(settled)) if position < settled => {
+                    Start::Broken(RefetchReason::Schema)
+                }
+                (Start::At(position), Some(settled)) => Start::At(position.max(settled)),
+                (start, _) => start,
             };
         }
         self.find_settled(key);
-        self.break_off(key, &forged, RefetchReason::Forged, here, turn);
-        self.break_off(key, &late, RefetchReason::Schema, here, turn);
         self.place(key, turn);
     }
 
@@ -255,44 +242,55 @@ impl Engine {
             .collect()
     }
 
-    /// Sets where a subscription stands that has nothing delivered yet: the earliest start of its
-    /// bindings.
+    /// Sets where a subscription stands: at the earliest start of its bindings, else where it was,
+    /// else at the head.
     pub(super) fn find_settled(&mut self, key: SubscriptionKey) {
         let live = self.live_bindings(key);
-        let earliest = live
+        let starts = live
             .iter()
-            .filter_map(|key| self.bindings.get(*key)?.start.position())
-            .min();
+            .filter_map(|key| self.bindings.get(*key)?.start.position());
+        let earliest = starts.min();
         if let Some(subscription) = self.subscriptions.get_mut(key) {
-            subscription.settled = earliest;
+            subscription.settled = earliest.or(subscription.settled).or(self.live.at);
         }
     }
 
     /// A binding that was refused may be live now: its subscription starts over where it stands.
-    fn revive(&mut self, key: BindingKey, owner: SubscriptionKey, turn: &mut Turn<'_>) {
-        let Some(subscription) = self.subscriptions.get(owner) else {
+    fn revive(&mut self, owner: SubscriptionKey, turn: &mut Turn<'_>) {
+        let stage = self.subscriptions.get(owner).map(|it| it.stage);
+        if matches!(stage, None | Some(Stage::Resolving | Stage::Early)) {
+            // It begins with the others.
             return;
-        };
-        let stage = subscription.stage;
-        self.detach(owner);
-        let Some(subscription) = self.subscriptions.get_mut(owner) else {
-            return;
-        };
-        subscription.greeted = false;
-        let here = subscription.settled.or(self.live.at);
-        if let (Some(here), Some(binding)) = (here, self.bindings.get_mut(key)) {
-            // It was told that it is not live, and from where it is has to be said.
-            binding.start = Start::At(here);
-            self.break_off(owner, &[key], RefetchReason::Schema, here, turn);
         }
-        match stage {
-            Stage::Idle => self.begin(owner, turn),
-            Stage::Resolving | Stage::Early => self.set_stage(owner, stage),
-            Stage::Parked
-            | Stage::Waiting(_)
-            | Stage::Replaying(_)
-            | Stage::Paused
-            | Stage::Live => self.place(owner, turn),
+        self.detach(owner);
+        if let Some(subscription) = self.subscriptions.get_mut(owner) {
+            subscription.greeted = false;
+        }
+        self.find_settled(owner);
+        self.place(owner, turn);
+    }
+
+    /// Gives broken bindings the position their subscription has now, and tells them so.
+    pub(super) fn mend(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
+        let Some(here) = self.subscriptions.get(key).and_then(|it| self.settled(it)) else {
+            return;
+        };
+        let mut broken: Vec<(RefetchReason, Vec<BindingKey>)> = Vec::new();
+        for key in self.live_bindings(key) {
+            let Some(binding) = self.bindings.get_mut(key) else {
+                continue;
+            };
+            let Start::Broken(reason) = binding.start else {
+                continue;
+            };
+            binding.start = Start::At(here);
+            match broken.iter_mut().find(|(other, _)| *other == reason) {
+                Some((_, bindings)) => bindings.push(key),
+                None => broken.push((reason, vec![key])),
+            }
+        }
+        for (reason, bindings) in broken {
+            self.break_off(key, &bindings, reason, here, turn);
         }
     }
 
@@ -305,9 +303,6 @@ impl Engine {
         at: Position,
         turn: &mut Turn<'_>,
     ) {
-        if bindings.is_empty() {
-            return;
-        }
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             subscription.resumes = false;
         }

@@ -26,6 +26,9 @@ use crate::{
 /// Names a [`Scan`].
 pub type ScanKey = Key<Scan>;
 
+/// Subscriptions that go over to the live stream in one turn.
+const MOVES_PER_TURN: usize = 512;
+
 /// Changes a scan may look at in one turn.
 const CHANGES_PER_TURN: usize = 256;
 
@@ -240,24 +243,21 @@ impl Engine {
         }
     }
 
-    /// A scan has reached the live stream: its members go over.
+    /// A scan has reached the live stream: its members go over, some in each turn.
     fn finish_scan(&mut self, key: ScanKey, turn: &mut Turn<'_>) -> bool {
         let Some(scan) = self.replays.scans.get_mut(key) else {
             return false;
         };
-        for member in std::mem::take(&mut scan.members) {
-            let stage = self
-                .subscriptions
-                .get(member)
-                .map(|subscription| subscription.stage);
+        let rest = scan.members.len().saturating_sub(MOVES_PER_TURN);
+        let (mut more, mut ahead) = (rest > 0, Vec::new());
+        for member in scan.members.split_off(rest) {
+            let stage = self.subscriptions.get(member).map(|it| it.stage);
             if stage != Some(Stage::Replaying(key)) {
                 continue;
             }
             if self.first_claim(member).is_some() {
                 // It claims a position that the live stream has not reached.
-                if let Some(scan) = self.replays.scans.get_mut(key) {
-                    scan.members.push(member);
-                }
+                ahead.push(member);
                 continue;
             }
             for binding in self.live_bindings(member) {
@@ -265,8 +265,13 @@ impl Engine {
             }
             self.go_live(member, turn);
         }
+        if let Some(scan) = self.replays.scans.get_mut(key) {
+            // In front, so that the others have their turn.
+            more &= ahead.len() < MOVES_PER_TURN;
+            scan.members.splice(..0, ahead);
+        }
         self.drop_unused_scan(key);
-        false
+        more
     }
 
     /// Removes a scan that nobody needs any more.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use pgrelay_protocol::{BindingSpec, Position, Ref, Topic, Vsn};
+use pgrelay_protocol::{BindingSpec, Position, Ref, RefetchReason, Topic, Vsn};
 use smallvec::SmallVec;
 
 use super::{ClientKey, hold::Held, scan::ScanKey};
@@ -121,8 +121,9 @@ pub(super) enum BindingState {
 pub(super) enum Start {
     /// Wherever the stream is when it goes live.
     Head,
-    /// The client gave something that is no cursor: at the head, and told so.
-    Forged,
+    /// Where its subscription is when it gets changes again. It cannot have all it asked for, and
+    /// is told so then.
+    Broken(RefetchReason),
     /// After a position the client gave, which may never have existed.
     Claimed(Position),
     /// After a position of this stream.
@@ -133,7 +134,7 @@ impl Start {
     pub(super) fn position(self) -> Option<Position> {
         match self {
             Self::At(position) | Self::Claimed(position) => Some(position),
-            Self::Head | Self::Forged => None,
+            Self::Head | Self::Broken(_) => None,
         }
     }
 }
@@ -216,7 +217,7 @@ impl Binding {
     pub(super) fn claim(&self) -> Option<Position> {
         match self.start {
             Start::Claimed(position) if self.is_live() => Some(position),
-            Start::Claimed(_) | Start::Head | Start::Forged | Start::At(_) => None,
+            Start::Claimed(_) | Start::Head | Start::Broken(_) | Start::At(_) => None,
         }
     }
 
@@ -224,7 +225,7 @@ impl Binding {
     pub(super) fn starts_before(&self, position: Position) -> bool {
         match self.start {
             Start::At(start) => start < position,
-            Start::Head | Start::Forged | Start::Claimed(_) => false,
+            Start::Head | Start::Broken(_) | Start::Claimed(_) => false,
         }
     }
 }

@@ -107,7 +107,7 @@ impl Client {
         let told = self.join(reference, "realtime:a", &json!({"access_token": token}));
         assert_eq!(told[0][4]["status"], "ok", "{told:?}");
         let channel = self.session.channels.last().unwrap().incarnation;
-        self.session.attach(channel, SubscriptionKey::any());
+        self.session.attach(channel, SubscriptionKey::of(0));
     }
 
     fn expire(&mut self) -> Vec<Value> {

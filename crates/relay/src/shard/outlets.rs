@@ -229,3 +229,124 @@ impl Outlets for Ways {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use pgrelay_protocol::Vsn;
+    use tokio::{task::coop::unconstrained, time::Instant};
+
+    use super::*;
+    use crate::shard::ready::Ready;
+
+    /// Sockets whose peers read nothing, by number.
+    struct Rig {
+        ways: Ways,
+        clients: Vec<ClientKey>,
+        _peers: Vec<TcpStream>,
+    }
+
+    impl Rig {
+        fn new(count: u32, bytes_max: usize) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let ready = Arc::new(Ready::default());
+            let (mut ways, mut clients, mut peers) = (Ways::new(bytes_max), Vec::new(), Vec::new());
+            for index in 0..count {
+                peers.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+                let socket = listener.accept().unwrap().0;
+                socket.set_nonblocking(true).unwrap();
+                let key = ClientKey::of(index);
+                let socket = Socket::new(socket, Vsn::V2, (&ready, key), Instant::now()).unwrap();
+                ways.insert(key, Way::Socket(Box::new(socket)));
+                clients.push(key);
+            }
+            Self {
+                ways,
+                clients,
+                _peers: peers,
+            }
+        }
+
+        /// Hands one change to these clients; whether it was admitted.
+        fn deliver(&mut self, clients: std::ops::Range<usize>, bytes: usize) -> bool {
+            let admitted = self.ways.admits(clients.len());
+            if admitted {
+                let parcel = Parcel::text_frame(&[&vec![b'x'; bytes]]);
+                for client in clients {
+                    self.ways.send(self.clients[client], &parcel);
+                }
+            }
+            admitted
+        }
+
+        /// Clients for whom something waits.
+        fn waiting(&mut self) -> Vec<usize> {
+            let clients = self.clients.clone();
+            let waits = |(index, key): (usize, &ClientKey)| {
+                let socket = self.ways.socket(*key)?;
+                (!socket.outbox.is_empty()).then_some(index)
+            };
+            clients.iter().enumerate().filter_map(waits).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_with_many_receivers_does_not_hold_up_the_others() {
+        const CROWD: usize = 2 * FLUSHES_PER_TURN;
+        let mut rig = Rig::new(u32::try_from(CROWD).unwrap() + 2, 1 << 16);
+        // The reactor has to see the new sockets once.
+        tokio::task::yield_now().await;
+        unconstrained(crowd_and_pair(&mut rig, CROWD)).await;
+    }
+
+    #[expect(
+        clippy::unused_async,
+        reason = "runs without tokio's budget, like a shard"
+    )]
+    async fn crowd_and_pair(rig: &mut Rig, crowd: usize) {
+        assert!(rig.deliver(0..crowd, 10));
+        assert!(rig.deliver(crowd..crowd + 2, 10));
+        assert!(
+            !rig.deliver(0..crowd, 10),
+            "the next crowd waits for the first"
+        );
+        rig.ways.flush_turn();
+        let waiting = rig.waiting();
+        assert_eq!(
+            waiting.len(),
+            crowd + 2 - FLUSHES_PER_TURN,
+            "a turn is bounded"
+        );
+        assert!(
+            waiting.iter().all(|index| *index < crowd),
+            "the pair did not wait"
+        );
+        assert!(rig.deliver(crowd..crowd + 1, 10), "nor does anybody else");
+        while rig.ways.has_dirty() {
+            rig.ways.flush_turn();
+        }
+        assert_eq!(rig.waiting(), [] as [usize; 0]);
+        assert!(rig.deliver(0..crowd, 10));
+    }
+
+    #[tokio::test]
+    async fn only_what_the_socket_does_not_take_counts_as_an_overflow() {
+        let mut rig = Rig::new(1, 1_000);
+        tokio::task::yield_now().await;
+        for _ in 0..100 {
+            // A burst of many times the bound, in one turn, to a socket with room.
+            rig.deliver(0..1, 600);
+        }
+        assert_eq!(rig.ways.overflowed, []);
+        while rig.ways.overflowed.is_empty() {
+            rig.deliver(0..1, 100_000);
+        }
+        let key = rig.clients[0];
+        assert_eq!(rig.ways.overflowed, [key]);
+        rig.deliver(0..1, 600);
+        assert_eq!(rig.ways.overflowed, [key], "it is closed once");
+        let socket = rig.ways.socket(key).unwrap();
+        assert!(socket.outbox.is_closing() && socket.outbox.bytes() <= 100_100);
+    }
+}

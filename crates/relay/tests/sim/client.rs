@@ -279,10 +279,8 @@ impl Client {
                 "{:?} does not want {payload}",
                 binding.wish
             );
-            if !self.resumes {
-                // Nobody tells it that it is live again.
-                binding.live |= std::mem::take(&mut binding.refused);
-            }
+            // That a refused binding is live again shows when it gets something.
+            binding.live |= std::mem::take(&mut binding.refused);
             assert!(binding.live, "a change for a binding that is not live");
             assert!(!binding.stale, "a change after a position that never was");
             if let Some(seen) = binding.seen {

@@ -242,10 +242,15 @@ impl Truth {
             };
             self.ends.push(head);
         } else {
-            let kept = self.ends.len().saturating_sub(1 + random.below(5)).max(1);
-            self.ends.truncate(kept);
+            let older = self
+                .ends
+                .iter()
+                .filter(|end| end.epoch < self.epoch)
+                .count();
+            let kept = self.ends.len().saturating_sub(1 + random.below(5));
+            self.ends.truncate(kept.max(older + 1));
             let end = self.end();
-            (self.epoch, self.batch) = (end.epoch, end.batch);
+            self.batch = end.batch;
             self.changes.retain(|entry| entry.position <= end);
         }
         if self.epoch > self.floor.epoch {

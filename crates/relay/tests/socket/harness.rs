@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
 use pgrelay_protocol::{BindingSpec, CursorKey, FilterOp, NamePattern, Position, TokenError, Vsn};
 use pgrelay_relay::{
-    Config, Metrics, NewSocket, Ports, Relay, Shard, build,
+    Config, Metrics, NewSocket, Ports, Relay, build,
     change::{Page, Relation},
     filter::{FilterTest, ResolvedBinding, Scalar, Test},
     ports::{
@@ -157,7 +157,7 @@ impl World {
             tokens: Arc::new(Tokens),
         };
         let metrics = Arc::new(Metrics::default());
-        let (relay, mut shards) = build(config, &ports, &metrics);
+        let (relay, shards) = build(config, &ports, &metrics);
         let relation = Arc::new(testing::table(
             1,
             "messages",
@@ -176,13 +176,14 @@ impl World {
             .await
             .unwrap();
         let stop = CancellationToken::new();
-        let shard: Shard = shards.remove(0);
+        let running = shards.into_iter().map(|shard| shard.run(stop.clone()));
+        let running = futures::future::join_all(running);
         let script = async {
             script(world).await;
             stop.cancel();
         };
         tokio::time::timeout(Duration::from_secs(60), async {
-            tokio::join!(shard.run(stop.clone()), script)
+            tokio::join!(running, script)
         })
         .await
         .expect("the script comes to its end");

@@ -48,6 +48,31 @@ async fn a_change_reaches_those_who_asked_for_it_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn every_shard_hands_out_every_change() {
+    let config = Config {
+        shards: 3,
+        ..config()
+    };
+    World::run(config, |world| async move {
+        let mut clients = Vec::new();
+        for _ in 0..6 {
+            let mut client = world.connect().await;
+            client.join(1, None).await;
+            clients.push(client);
+        }
+        for batch in 2..50 {
+            world.insert(batch, &[1], 10).await;
+        }
+        for client in &mut clients {
+            for batch in 2..50 {
+                assert_eq!(client.json().await[4]["data"]["record"]["id"], batch);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_came_with_the_upgrade_is_read_first() {
     World::run(config(), |world| async move {
         // A masked ping, cut in the middle.
