@@ -181,7 +181,7 @@ declare
                 + coalesce((select sum(pg_total_relation_size(i.inhrelid)) from pg_inherits i
                              where i.inhparent = 'pgrelay.ledger'::regclass), 0);
   first_at timestamptz;
-  part record;
+  part text;
   leaves regclass[];
   leaf regclass;
   patient boolean;
@@ -231,14 +231,14 @@ begin
   end if;
 
   for part in
-    select c.oid::regclass as leaf
+    select c.oid::regclass::text
       from pg_inherits i join pg_class c on c.oid = i.inhrelid
      where i.inhparent = 'pgrelay.ledger'::regclass
        and (substring(c.relname from '^ledger_(\d+)$')::bigint + 1) << 20 <= floor_id
   loop
     begin
-      execute format('drop table %s', part.leaf);
-      return query select 'ledger', part.leaf || ' dropped';
+      execute 'drop table ' || part;
+      return query select 'ledger', part || ' dropped';
       return;
     exception when lock_not_available then
       null;  -- a dump reads it; the next round tries again

@@ -2,6 +2,8 @@
 //!
 //! The list of dangers, each with its test or with the reason why there is none, is in `tests/e2e/HAZARDS.md`.
 
+use std::path::Path;
+
 use pgrelay_e2e::{CaptureDatabase, Listener};
 use pgrelay_test_support::{PostgresServer, Role, wait_for};
 
@@ -111,7 +113,7 @@ async fn a_row_too_large_for_the_log_is_logged_by_its_key() {
     database
         .session()
         .run(
-            "insert into public.files values ('it''s \"k\"', 1, repeat('many megabytes ', 1000000));
+            "insert into public.files values ('it''s \"k\"', 1, repeat('many megabytes ', 600000));
              set bytea_output = 'escape';
              update public.files set number = 2;
              delete from public.files",
@@ -140,16 +142,17 @@ async fn a_row_beyond_a_gigabyte_as_text_becomes_a_hole() {
     let table = "create table public.bits (id int primary key, bits varbit)";
     database.capture(table, "public.bits").await;
     let session = database.session();
-    // A digit for each bit.
+    // A digit for each bit. Without the deadline of other statements: it is a gigabyte.
     session
-        .run(
+        .batch_execute(
             "insert into public.bits
              select 1, eight || four || one
                from (select 0::bit(83000000)::varbit as one offset 0) a,
                     lateral (select one || one || one || one as four offset 0) b,
                     lateral (select four || four as eight offset 0) c",
         )
-        .await;
+        .await
+        .unwrap();
     assert_eq!(database.told().await, ["H bits"]);
     let kept = "select length(bits) from public.bits";
     assert_eq!(session.value(kept).await, "1079000000");
@@ -772,4 +775,41 @@ async fn settings_of_a_strict_session_do_not_reach_the_triggers() {
         database.told().await,
         ["I messages", "U messages", "H messages"]
     );
+}
+
+#[test]
+fn the_table_of_hazards_names_tests_that_exist() {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(crate_folder.join("HAZARDS.md")).unwrap();
+    let mut named = 0;
+    for line in table.lines().filter(|line| line.starts_with("| ")) {
+        let shown_by = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        // "file: `test`, `test`; file: `test`"; what is not a test of ours has other signs in it.
+        let mut file = String::new();
+        for part in shown_by.split([';', ',']) {
+            let part = part.trim();
+            let (before, test) = part.split_once('`').unwrap_or((part, ""));
+            if let Some(name) = before.trim().strip_suffix(':') {
+                file = name.to_owned();
+            }
+            let test = test.trim_end_matches('`');
+            if test.is_empty() || test.contains(['/', '-', '.']) {
+                continue;
+            }
+            let folder = if file == "upkeep" || file == "ledger" {
+                "../ledger/tests"
+            } else {
+                "tests"
+            };
+            let source = crate_folder.join(folder).join(&file).with_extension("rs");
+            let source = std::fs::read_to_string(&source)
+                .unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+            assert!(
+                source.contains(&format!("fn {test}(")),
+                "there is no {test} in {file}"
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 30, "only {named} tests are named");
 }

@@ -321,3 +321,21 @@ async fn the_cap_stays_ahead_of_a_segment_that_cannot_be_left() {
     let ahead = "select last_value > (select bytes from pgrelay.segments() where segment = 0) from pgrelay.log_segment_bytes_max";
     assert_eq!(session.value(ahead).await, "t");
 }
+
+#[tokio::test]
+async fn a_round_names_the_range_of_the_ledger_that_it_dropped() {
+    let database = sequenced_messages().await;
+    let session = database.session();
+    session
+        .run(
+            "create table pgrelay.ledger_1 (like pgrelay.ledger including all);
+             alter table pgrelay.ledger attach partition pgrelay.ledger_1 for values from (1048576) to (2097152);
+             insert into pgrelay.ledger (epoch, id, snap, n) values (1, 1048576, pg_current_snapshot(), 0);
+             update pgrelay.meta set value = '1048576' where key = 'floor'",
+        )
+        .await;
+    assert_eq!(
+        round(session, NEVER).await,
+        ["ledger pgrelay.ledger_0 dropped"]
+    );
+}
