@@ -123,7 +123,8 @@ end $$;
 
 -- Brings triggers in line with the publication; a row for each relation that was, or is, not in
 -- line. A relation whose trigger went away, or was replaced, may have lost changes: a hole.
--- relation: only this one (a partitioned table stands for its partitions). apply false: only look.
+-- relation: only this one (a partitioned table stands for its partitions). apply false: no DDL; what
+-- somebody else has attached is noted all the same, or its gaps would never be noticed.
 -- A lock request that queues would make every writer behind it wait, hence the timeout.
 create function pgrelay.sync(relation oid default null, apply boolean default true)
   returns table (relid oid, name text, action text, statement text, error text)
@@ -152,7 +153,7 @@ begin
     if statements = '{}' and known is not null and not gap then
       continue;
     end if;
-    if not apply then
+    if not apply and statements <> '{}' then
       return query select c.relid, c.relid::regclass::text, 'missing', array_to_string(statements, '; '), null::text;
       continue;
     end if;

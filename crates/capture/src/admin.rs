@@ -171,7 +171,7 @@ pub(crate) async fn tables(session: &mut Session) -> Result<Vec<TableStatus>, Er
     let missing_of = |relation: u32| {
         let row = missing
             .iter()
-            .find(|row| row.get::<_, u32>(0) == relation)?;
+            .find(|row| row.get::<_, u32>(0) == relation && row.get::<_, &str>(2) != "attached")?;
         Some(row.get::<_, &str>(3).to_owned())
     };
     let rows = session

@@ -98,6 +98,10 @@ async fn looking_does_not_attach() {
     database.session().run(&statement).await;
     database.session().run(INSERT).await;
     assert_eq!(database.told().await, ["I messages"]);
+    // Looking again finds it attached, once.
+    let look = "select action from pgrelay.sync(null, false)";
+    assert_eq!(database.session().value(look).await, "attached");
+    assert!(database.session().rows(look).await.is_empty());
 }
 
 #[tokio::test]
