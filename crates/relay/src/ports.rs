@@ -16,7 +16,8 @@ use crate::{
 pub enum FeedEvent {
     /// The source is live and everything up to `Position` was handed over.
     Head(Position),
-    /// The next changes. `page.end` is the new head.
+    /// The next changes, of every published table whether or not somebody listens: pages are kept
+    /// for clients that come back. `page.end` is the new head.
     Page(Arc<Page>),
     /// The history before `head` cannot be continued (new epoch, retention overrun): every binding
     /// is told `must_refetch` and is live from `head`.

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 const TABLE: &str =
     "create table public.notes (id bigint generated always as identity primary key, body text);
+    grant insert on public.notes to public;
     alter publication supabase_realtime add table public.notes;";
 const INSERT: &str = "insert into public.notes (body) values ('x')";
 
