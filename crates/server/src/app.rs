@@ -7,7 +7,7 @@ use pgrelay_capture::{self as capture, Health};
 use pgrelay_protocol::CursorKey;
 use pgrelay_relay::{
     self as relay, Relay,
-    ports::{ChangeSource as _, Feed, TokenVerifier},
+    ports::{ChangeSource as _, Feed, MessageLog, TokenVerifier},
 };
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -157,8 +157,10 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
         schema::patiently(serve.start_timeout, || capture::cursor_key(&serve.database)).await?;
     let parts = capture::open(serve.database, capture_metrics);
     let tokens: Arc<dyn TokenVerifier> = Arc::new(serve.signing.verifier());
+    let log = Arc::new(parts.log);
     let ports = relay::Ports {
-        log: Arc::new(parts.log),
+        messages: Arc::clone(&log) as Arc<dyn MessageLog>,
+        log,
         authorizer: Arc::new(parts.resolver),
         tokens: Arc::clone(&tokens),
     };
