@@ -23,6 +23,8 @@ pub struct Metrics {
     pub(crate) replays: Counter,
     pub(crate) evaluations: Counter,
     pub(crate) evaluation_failures: Counter,
+    pub(crate) looks: Counter,
+    pub(crate) look_failures: Counter,
     pub(crate) live: Gauge,
     pub(crate) leader: Gauge,
     pub(crate) armed: Gauge,
@@ -60,7 +62,7 @@ impl Metrics {
         capture.register("safety_finds", help, self.safety_finds.clone());
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 13] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 15] {
         [
             ("steps", "Looks into the change log", &self.steps),
             ("batches", "Batches handed to the relay", &self.batches),
@@ -98,6 +100,16 @@ impl Metrics {
                 "evaluation_failures",
                 "Those that failed",
                 &self.evaluation_failures,
+            ),
+            (
+                "looks",
+                "Questions about what subscribers may see",
+                &self.looks,
+            ),
+            (
+                "look_failures",
+                "Subscribers about whom one had no answer",
+                &self.look_failures,
             ),
         ]
     }

@@ -12,9 +12,11 @@ mod encode;
 mod fanout;
 mod hold;
 mod live;
+mod look;
 mod notice;
 mod replay;
 mod resolve;
+mod rights;
 mod scan;
 mod subscription;
 mod tally;
@@ -28,6 +30,7 @@ use tokio::time::Instant;
 pub use call::{Answer, Call};
 pub use client::{Client, ClientKey, StreamRequest};
 pub use hold::{Evaluation, EvaluationKey};
+pub use look::{Round, RoundKey};
 pub use scan::{Scan, ScanKey};
 pub use subscription::{Subscription, SubscriptionKey};
 pub(crate) use tally::Tally;
@@ -46,8 +49,10 @@ use crate::{
 use encode::Encoder;
 use hold::Evaluations;
 use live::Live;
+use look::Looks;
 use replay::Replays;
 use resolve::Resolutions;
+use rights::KnownRights;
 use subscription::Binding;
 use timer::Timer;
 
@@ -87,6 +92,8 @@ pub struct Engine {
     replays: Replays,
     resolutions: Resolutions,
     evaluations: Evaluations,
+    looks: Looks,
+    rights: KnownRights,
     calls: VecDeque<Call>,
     timers: Timers<Timer>,
     encoder: Encoder,
@@ -142,6 +149,8 @@ impl Engine {
             replays: Replays::new(),
             resolutions: Resolutions::default(),
             evaluations: Evaluations::new(),
+            looks: Looks::new(),
+            rights: KnownRights::new(),
             calls: VecDeque::new(),
             timers: Timers::new(),
             hits: Hits::default(),
@@ -158,6 +167,7 @@ impl Engine {
                 outcome,
             } => self.resolved(&spec, &claims, &outcome, turn),
             Answer::Evaluated { key, outcome } => self.evaluated(key, outcome, turn),
+            Answer::Looked { key, outcome } => self.looked(key, outcome, turn),
             Answer::Read { key, outcome } => self.has_read(key, outcome, turn),
         }
     }
@@ -172,6 +182,7 @@ impl Engine {
         let more = self.step_live(turn);
         let more = self.step_replays(turn) || more;
         self.ask_evaluations(turn);
+        self.ask_looks(turn);
         more
     }
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use pgrelay_protocol::{BindingSpec, Position};
 
-use super::{hold::EvaluationKey, scan::ScanKey};
+use super::{hold::EvaluationKey, look::RoundKey, scan::ScanKey};
 use crate::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},
     ports::{BindingError, Claims, EvaluateError, Replay, ReplayError},
+    view::{Glance, Sight, Viewer},
 };
 
 /// A question.
@@ -34,6 +35,15 @@ pub enum Call {
         changes: Vec<u32>,
         /// All must hold.
         tests: Arc<[FilterTest]>,
+    },
+    /// What may these viewers see of these changes?
+    Look {
+        /// Comes back with the answer.
+        key: RoundKey,
+        /// The changes.
+        changes: Arc<[Glance]>,
+        /// Who looks, at which of them.
+        viewers: Vec<Viewer>,
     },
     /// What came after this position?
     Read {
@@ -64,6 +74,13 @@ pub enum Answer {
         key: EvaluationKey,
         /// What the authorizer said.
         outcome: Result<Vec<bool>, EvaluateError>,
+    },
+    /// To [`Call::Look`].
+    Looked {
+        /// Of the call.
+        key: RoundKey,
+        /// What the authorizer said, one for each viewer.
+        outcome: Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>,
     },
     /// To [`Call::Read`].
     Read {

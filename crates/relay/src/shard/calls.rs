@@ -69,6 +69,16 @@ impl Calls {
                     .map(move |outcome| Answer::Evaluated { key, outcome })
                     .boxed()
             }
+            Call::Look {
+                key,
+                changes,
+                viewers,
+            } => {
+                let outcome = self.ports.authorizer.look(changes, viewers);
+                outcome
+                    .map(move |outcome| Answer::Looked { key, outcome })
+                    .boxed()
+            }
             Call::Read {
                 key,
                 after,
