@@ -190,6 +190,8 @@ fn items<'a>(changes: &'a [Glance], viewers: &'a [Viewer]) -> Vec<Item<'a>> {
             });
         }
     }
+    // What is found out about a table is found out once.
+    items.sort_by_key(|item| item.relation);
     items
 }
 
