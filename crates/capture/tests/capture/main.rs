@@ -16,3 +16,4 @@ mod outages;
 mod replays;
 mod resolution;
 mod rig;
+mod visibility;
