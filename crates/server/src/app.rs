@@ -14,6 +14,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::Jwks,
+    chain::Chain,
     config::{RelayLimits, Serve},
     error::Error,
     http::{self, Accept, Gate, Probe, Readiness, Routes, Streams},
@@ -157,6 +159,9 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
         schema::patiently(serve.start_timeout, || capture::cursor_key(&serve.database)).await?;
     let parts = capture::open(serve.database, capture_metrics);
     let tokens: Arc<dyn TokenVerifier> = Arc::new(serve.signing.verifier());
+    if let Some(jwks) = serve.signing.published() {
+        publish_keys(jwks, tasks).await?;
+    }
     let ports = relay::Ports {
         log: Arc::new(parts.log),
         authorizer: Arc::new(parts.resolver),
@@ -182,6 +187,24 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
         tokens,
         health: parts.health,
     })
+}
+
+/// Reads published keys before the first client comes, and again from time to time. One who publishes
+/// them over the network may start after us; a file must be right.
+async fn publish_keys(jwks: Jwks, tasks: &Tasks) -> Result<(), Error> {
+    match jwks.refresh().await {
+        Ok(keys) => tracing::info!(keys, "read the JWK set"),
+        Err(error) if jwks.may_come_later() => {
+            tracing::warn!(error = %Chain(&error), "no published keys yet: their tokens are refused");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let stop = tasks.stop_token(Group::Capture);
+    tasks.spawn(Group::Capture, "jwks", async move {
+        stop.run_until_cancelled(jwks.run()).await;
+        Ok(())
+    });
+    Ok(())
 }
 
 fn relay_config(limits: &RelayLimits, cursor_key: [u8; 32]) -> relay::Config {

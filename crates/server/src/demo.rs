@@ -109,7 +109,7 @@ async fn prepare(
     store.seed().await?;
     schema::enable(&serve.database, &TABLES).await?;
 
-    let keys = Keys::mint(&serve.signing.secret, unix_now())?;
+    let keys = Keys::mint(&values.secret()?, unix_now())?;
     let program = std::env::current_exe().map_err(Error::io("find this program's own path"))?;
     let banner = Banner {
         address,

@@ -5,8 +5,13 @@ use std::io;
 use pgrelay_capture::Kind;
 
 use crate::{
-    auth::MintError, chain::Chain, config::Mistakes, demo::DemoError, shutdown::Leftovers,
-    tail::TailError, tasks::Failure,
+    auth::{MintError, RefreshError},
+    chain::Chain,
+    config::Mistakes,
+    demo::DemoError,
+    shutdown::Leftovers,
+    tail::TailError,
+    tasks::Failure,
 };
 
 /// Why a command failed.
@@ -34,6 +39,9 @@ pub enum Error {
     /// The demo cannot start.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The keys of tokens cannot be read.
+    #[error("PGRELAY_JWKS cannot be used")]
+    Jwks(#[from] RefreshError),
     /// A token could not be made.
     #[error(transparent)]
     Mint(#[from] MintError),
@@ -78,7 +86,7 @@ impl Error {
     /// The code the process ends with: 64, 69 or 70, as sysexits.h has them.
     pub fn exit_code(&self) -> u8 {
         let exit = match self {
-            Self::Config(_) | Self::Usage(_) => Exit::Usage,
+            Self::Config(_) | Self::Usage(_) | Self::Jwks(_) => Exit::Usage,
             Self::Database(error) => match error.kind() {
                 Kind::Input | Kind::Missing => Exit::Usage,
                 Kind::Denied | Kind::Conflict | Kind::Limit | Kind::Unavailable => {

@@ -8,6 +8,7 @@ use pgrelay_capture::{
 };
 
 use crate::{
+    chain::Chain,
     cli::{DatabaseFlags, MigrateFlags, TableFlags, UninstallFlags},
     config::Values,
     error::Error,
@@ -148,6 +149,7 @@ pub(super) async fn doctor(
             cure: Some(mistake.cure),
         })),
     }
+    findings.extend(published_keys(&values).await);
     for key in values.unknown() {
         findings.push(Line {
             name: "settings".to_owned(),
@@ -170,6 +172,21 @@ pub(super) async fn doctor(
     } else {
         Err(Error::Red(red))
     }
+}
+
+/// Whether the keys that others publish can be had.
+async fn published_keys(values: &Values) -> Option<Line> {
+    const NAME: &str = "JWK set";
+    let jwks = values.serve().ok()?.signing.published()?;
+    Some(match jwks.refresh().await {
+        Ok(keys) => Line::ok(NAME, &format!("{keys} keys")),
+        Err(error) => Line {
+            name: NAME.to_owned(),
+            verdict: Verdict::Red,
+            detail: Chain(&error).to_string(),
+            cure: Some("correct PGRELAY_JWKS, or what it names".to_owned()),
+        },
+    })
 }
 
 /// One finding, as it is printed.

@@ -1,12 +1,12 @@
 //! Settings grouped as the commands need them, parsed together so that all mistakes are told.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Masking, Mistake, Mistakes, Origin, Values, masked, setting, value};
 use pgrelay_capture::{self as capture, Arm, Endpoint, UrlError};
 
 use crate::{
-    auth::{ApiKeys, KeySet, Verifier},
+    auth::{ApiKeys, Jwks, JwksSource, KeyRing, KeySet, TokenRules, Verifier},
     chain::Chain,
     secret::Secret,
 };
@@ -58,24 +58,38 @@ pub struct RelayLimits {
     pub join_error_delay: Duration,
 }
 
-/// The keys that tokens are checked with and made with.
+/// The keys that tokens are checked with and made with. There is a secret, or a JWK set, or both.
 #[derive(Debug, Clone)]
 pub struct Signing {
     /// Secret of HMAC tokens.
-    pub secret: Secret,
+    pub secret: Option<Secret>,
+    /// The keys that count now, shared by all verifiers.
+    pub keys: Arc<KeyRing>,
+    /// Where other keys are published, and how often they are read.
+    pub jwks: Option<(JwksSource, Duration)>,
     /// Opaque keys.
     pub api_keys: ApiKeys,
+    /// What tokens must be besides.
+    pub rules: TokenRules,
 }
 
 impl Signing {
     /// Whether the secret has fewer bits than the signatures made with it.
     pub fn is_weak(&self) -> bool {
-        self.secret.reveal().len() < SECRET_BYTES_MIN
+        let secret = self.secret.as_ref();
+        secret.is_some_and(|secret| secret.reveal().len() < SECRET_BYTES_MIN)
     }
 
-    /// The verifier that trusts these keys.
+    /// A verifier that trusts these keys.
     pub fn verifier(&self) -> Verifier {
-        Verifier::new(KeySet::shared_secret(&self.secret), self.api_keys.clone())
+        let keys = Arc::clone(&self.keys);
+        Verifier::following(keys, self.api_keys.clone(), self.rules.clone())
+    }
+
+    /// What keeps the published keys up to date, where there are some.
+    pub fn published(&self) -> Option<Jwks> {
+        let (source, every) = self.jwks.clone()?;
+        Some(Jwks::new(source, Arc::clone(&self.keys), every))
     }
 }
 
@@ -167,14 +181,14 @@ impl Values {
         reader.finish(timeout)
     }
 
-    /// The keys that tokens are made with.
+    /// The secret that tokens are made with.
     ///
     /// # Errors
-    /// Every setting that cannot be used.
-    pub fn signing(&self) -> Result<Signing, Mistakes> {
+    /// If there is none.
+    pub fn secret(&self) -> Result<Secret, Mistakes> {
         let mut reader = Reader::new(self);
-        let signing = signing(&mut reader);
-        reader.finish(signing)
+        let secret = reader.need("PGRELAY_JWT_SECRET", secret);
+        reader.finish(secret)
     }
 
     /// What `tail` needs.
@@ -253,17 +267,25 @@ fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
 }
 
 fn signing(reader: &mut Reader<'_>) -> Option<Signing> {
-    let secret = reader.need("PGRELAY_JWT_SECRET", secret);
+    let jwks = reader.want("PGRELAY_JWKS", JwksSource::parse);
+    let secret = match jwks {
+        // Only where there is nothing else is one needed.
+        Some(None) => reader.need("PGRELAY_JWT_SECRET", secret).map(Some),
+        Some(Some(_)) | None => reader.want("PGRELAY_JWT_SECRET", secret),
+    };
+    let refresh = reader.need("PGRELAY_JWKS_REFRESH", value::pause);
     let api_keys = reader.want("PGRELAY_API_KEYS", ApiKeys::parse);
-    let jwks = reader.want("PGRELAY_JWKS", |_| {
-        Err::<(), _>(
-            "public keys are not supported by this version; use PGRELAY_JWT_SECRET".to_owned(),
-        )
-    });
-    jwks?;
+    let leeway = reader.need("PGRELAY_JWT_LEEWAY", value::duration);
+    let started = reader.need("PGRELAY_JWT_NOT_BEFORE", value::boolean);
+    let demands = reader.want("PGRELAY_JWT_CLAIMS", value::demands);
+    let (leeway, started, refresh, secret) = (leeway?, started?, refresh?, secret?);
+    let keys = secret.as_ref().map(KeySet::shared_secret);
     Some(Signing {
-        secret: secret?,
+        keys: Arc::new(KeyRing::new(keys.unwrap_or_default())),
+        secret,
+        jwks: jwks?.map(|source| (source, refresh)),
         api_keys: api_keys?.unwrap_or_default(),
+        rules: TokenRules::new(leeway, started, demands?.unwrap_or_default()),
     })
 }
 
@@ -326,7 +348,7 @@ fn cure(key: &str) -> String {
             "name the database to relay, such as postgres://user:password@host:5432/database"
         }
         "PGRELAY_JWT_SECRET" => {
-            "set the secret that tokens are signed with; `openssl rand -hex 32` makes a new one"
+            "set the secret that tokens are signed with (`openssl rand -hex 32` makes a new one), or PGRELAY_JWKS"
         }
         _ => "a value is needed",
     }
