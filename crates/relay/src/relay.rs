@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     engine::StreamRequest,
     metrics::Metrics,
-    ports::{Authorizer, ChangeLog, Claims, Feed, FeedEvent, Stopped, TokenVerifier},
+    ports::{Authorizer, ChangeLog, Claims, Feed, FeedEvent, MessageLog, Stopped, TokenVerifier},
     shard::Shard,
     stream::EventStream,
 };
@@ -35,6 +35,8 @@ const FEED_MAX: usize = 16;
 pub struct Ports {
     /// Past changes.
     pub log: Arc<dyn ChangeLog>,
+    /// Messages stored in the database.
+    pub messages: Arc<dyn MessageLog>,
     /// What only the database decides.
     pub authorizer: Arc<dyn Authorizer>,
     /// What a token says.

@@ -7,7 +7,7 @@ use pgrelay_capture::{self as capture, Health};
 use pgrelay_protocol::CursorKey;
 use pgrelay_relay::{
     self as relay, Relay,
-    ports::{ChangeSource as _, Feed, TokenVerifier},
+    ports::{ChangeSource as _, Feed, MessageLog, TokenVerifier},
 };
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -162,8 +162,10 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
     if let Some(jwks) = serve.signing.published() {
         publish_keys(jwks, tasks).await?;
     }
+    let log = Arc::new(parts.log);
     let ports = relay::Ports {
-        log: Arc::new(parts.log),
+        messages: Arc::clone(&log) as Arc<dyn MessageLog>,
+        log,
         authorizer: Arc::new(parts.resolver),
         tokens: Arc::clone(&tokens),
     };

@@ -42,6 +42,7 @@ impl Engine {
             },
             FeedEvent::Break { reason, head } => self.break_stream(reason, head, turn),
             FeedEvent::CatalogChanged => self.catalog_changed(),
+            FeedEvent::Messages(_) => {}
         }
     }
 

@@ -3,12 +3,15 @@ use axum::{
     http::{Request, Response},
 };
 use futures::{FutureExt as _, future::BoxFuture};
-use pgrelay_protocol::{BindingSpec, CursorKey, Position};
+use pgrelay_protocol::{BindingSpec, CursorKey, Position, Topic};
 use pgrelay_relay::{
     Config, Metrics, Ports, Relay, Shard, build,
     change::Page,
     filter::{FilterTest, ResolvedBinding},
-    ports::{Authorizer, BindingError, ChangeLog, Claims, EvaluateError, Replay, ReplayError},
+    ports::{
+        Authorizer, BindingError, ChangeLog, ChannelError, ChannelRights, Claims, EvaluateError,
+        MessageLog, Replay, ReplayError, StoredMessage,
+    },
 };
 use serde_json::json;
 use tokio::{
@@ -79,6 +82,31 @@ impl Authorizer for Nowhere {
     ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>> {
         async { Err(EvaluateError("nowhere".to_owned())) }.boxed()
     }
+
+    fn channel(
+        &self,
+        _: Topic,
+        _: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ChannelRights, ChannelError>> {
+        async {
+            Err(ChannelError {
+                message: "nowhere".to_owned(),
+                retryable: true,
+            })
+        }
+        .boxed()
+    }
+}
+
+impl MessageLog for Nowhere {
+    fn replay(
+        &self,
+        _: Topic,
+        _: i64,
+        _: u8,
+    ) -> BoxFuture<'static, Result<Vec<StoredMessage>, ReplayError>> {
+        async { Err(ReplayError::Unavailable("nowhere".to_owned())) }.boxed()
+    }
 }
 
 fn verifier() -> Arc<Verifier> {
@@ -104,6 +132,7 @@ fn relay() -> (Relay, Vec<Shard>) {
     let ports = Ports {
         log: Arc::new(Nowhere),
         authorizer: Arc::new(Nowhere),
+        messages: Arc::new(Nowhere),
         tokens: verifier(),
     };
     build(config, &ports, &Arc::new(Metrics::default()))
