@@ -14,6 +14,9 @@ use crate::{
 /// HS256 is as strong as its secret, up to this length.
 const SECRET_BYTES_MIN: usize = 32;
 
+/// A broadcast may say as much, wherever it comes from.
+const MESSAGE_BYTES_MAX: usize = 3_000_500;
+
 /// Everything `serve` needs.
 #[derive(Debug)]
 pub struct Serve {
@@ -257,6 +260,7 @@ fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
         publication: publication?,
         ddl: ddl?,
         pool_size: pool_size?,
+        message_bytes_max: MESSAGE_BYTES_MAX,
         log_retention: log_retention?,
         log_bytes_max: log_bytes_max?,
         safety_poll: safety_poll?,
