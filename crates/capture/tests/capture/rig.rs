@@ -285,6 +285,11 @@ impl Rig {
         open(self.config(), Arc::new(Metrics::default())).resolver
     }
 
+    /// Reads the past of this database, without a source.
+    pub(crate) fn log(&self) -> Log {
+        open(self.config(), Arc::new(Metrics::default())).log
+    }
+
     pub(crate) fn config(&self) -> Config {
         config(self.database.url())
     }
