@@ -7,7 +7,7 @@ use pgrelay_capture::{self as capture, Health};
 use pgrelay_protocol::CursorKey;
 use pgrelay_relay::{
     self as relay, Relay,
-    ports::{ChangeSource as _, Feed, MessageLog, TokenVerifier},
+    ports::{Authorizer, ChangeSource as _, Feed, MessageLog, TokenVerifier},
 };
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -18,7 +18,7 @@ use crate::{
     chain::Chain,
     config::{RelayLimits, Serve},
     error::Error,
-    http::{self, Accept, Gate, Probe, Readiness, Routes, Streams},
+    http::{self, Accept, Gate, Probe, Readiness, Routes, Speakers, Streams},
     schema, shutdown,
     signal::StopSignal,
     tasks::{Failure, Group, Tasks},
@@ -108,6 +108,7 @@ impl App {
         let Core {
             relay,
             tokens,
+            authorizer,
             health,
         } = start_core(serve, tasks, &mut registry).await?;
         let stop = tasks.stop_token(Group::Accept);
@@ -118,10 +119,17 @@ impl App {
             metrics: http_metrics,
             error_delay: http.connect_error_delay,
         };
+        let speakers = Speakers {
+            relay: relay.clone(),
+            tokens: Arc::clone(&tokens),
+            authorizer,
+        };
         let streams = Streams::new(relay.clone(), tokens, tasks, http.event_streams_max);
         let routes = Routes {
             gate: Arc::new(gate),
             streams: Arc::new(streams),
+            speakers,
+            broadcast_bytes_max: http.broadcast_bytes_max,
             readiness: Arc::new(Ready {
                 health,
                 stopping: stop.clone(),
@@ -145,6 +153,7 @@ impl App {
 struct Core {
     relay: Relay,
     tokens: Arc<dyn TokenVerifier>,
+    authorizer: Arc<dyn Authorizer>,
     health: Health,
 }
 
@@ -187,6 +196,7 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
     Ok(Core {
         relay,
         tokens,
+        authorizer: ports.authorizer,
         health: parts.health,
     })
 }
@@ -218,6 +228,15 @@ fn relay_config(limits: &RelayLimits, cursor_key: [u8; 32]) -> relay::Config {
         checkpoint_interval: limits.checkpoint_interval,
         frame_bytes_max: limits.frame_bytes_max,
         channels_per_client_max: limits.channels_per_client_max,
+        payload_bytes_max: limits.payload_bytes_max,
+        clients_max: limits.clients_max,
+        joins_per_second_max: limits.joins_per_second_max,
+        events_per_second_max: limits.events_per_second_max,
+        presence_events_per_second_max: limits.presence_events_per_second_max,
+        presence_calls_max: limits.presence_calls_max,
+        presence_window: limits.presence_window,
+        presence_enabled: limits.presence_enabled,
+        private_only: limits.private_only,
         bindings_per_channel_max: limits.bindings_per_channel_max,
         ring_bytes_max: limits.ring_bytes_max,
         replay_bytes_max: REPLAY_BYTES_MAX,

@@ -14,9 +14,6 @@ use crate::{
 /// HS256 is as strong as its secret, up to this length.
 const SECRET_BYTES_MIN: usize = 32;
 
-/// A broadcast may say as much, wherever it comes from.
-const MESSAGE_BYTES_MAX: usize = 3_000_500;
-
 /// Everything `serve` needs.
 #[derive(Debug)]
 pub struct Serve {
@@ -53,6 +50,24 @@ pub struct RelayLimits {
     pub channels_per_client_max: usize,
     /// Entries of one channel.
     pub bindings_per_channel_max: usize,
+    /// Payload of one broadcast.
+    pub payload_bytes_max: usize,
+    /// Clients that have joined a channel.
+    pub clients_max: Option<usize>,
+    /// Joins a second.
+    pub joins_per_second_max: Option<u32>,
+    /// Broadcasts a second.
+    pub events_per_second_max: Option<u32>,
+    /// Presence messages a second.
+    pub presence_events_per_second_max: Option<u32>,
+    /// Presence messages of one channel in one window.
+    pub presence_calls_max: Option<u32>,
+    /// How long that window is.
+    pub presence_window: Duration,
+    /// Every channel sees who is present.
+    pub presence_enabled: bool,
+    /// Public channels are refused.
+    pub private_only: bool,
     /// Silence after which a client is closed.
     pub idle_timeout: Duration,
     /// Longest time between two checkpoints.
@@ -105,6 +120,8 @@ pub struct Http {
     pub connections_max: usize,
     /// Event streams at a time; more are answered 503.
     pub event_streams_max: usize,
+    /// Largest body of a broadcast.
+    pub broadcast_bytes_max: usize,
 }
 
 /// Settings of the demo.
@@ -144,7 +161,8 @@ impl Values {
         let database = database(&mut reader);
         let auto_migrate = reader.need("PGRELAY_AUTO_MIGRATE", value::boolean);
         let signing = signing(&mut reader);
-        let relay = relay(&mut reader);
+        let payload_bytes_max = database.as_ref().map(|it| it.message_bytes_max);
+        let relay = relay(&mut reader, payload_bytes_max);
         let http = http(&mut reader);
         let start_timeout = reader.need("PGRELAY_START_TIMEOUT", value::duration);
         let shutdown_timeout = reader.need("PGRELAY_SHUTDOWN_TIMEOUT", value::duration);
@@ -242,6 +260,7 @@ fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
     let direct = reader.want("PGRELAY_DIRECT_URL", self::endpoint);
     let publication = reader.need("PGRELAY_PUBLICATION", value::name);
     let ddl = reader.need("PGRELAY_DDL", value::boolean);
+    let message_bytes_max = reader.need("PGRELAY_PAYLOAD_BYTES_MAX", value::memory);
     let pool_size = reader.need("PGRELAY_POOL_SIZE", value::count);
     let log_retention = reader.need("PGRELAY_LOG_RETENTION", value::duration);
     let log_bytes_max = reader.need("PGRELAY_LOG_BYTES_MAX", value::bytes);
@@ -260,7 +279,7 @@ fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
         publication: publication?,
         ddl: ddl?,
         pool_size: pool_size?,
-        message_bytes_max: MESSAGE_BYTES_MAX,
+        message_bytes_max: message_bytes_max?,
         log_retention: log_retention?,
         log_bytes_max: log_bytes_max?,
         safety_poll: safety_poll?,
@@ -293,13 +312,23 @@ fn signing(reader: &mut Reader<'_>) -> Option<Signing> {
     })
 }
 
-fn relay(reader: &mut Reader<'_>) -> Option<RelayLimits> {
+/// A payload may be as large as a stored message that is told.
+fn relay(reader: &mut Reader<'_>, payload_bytes_max: Option<usize>) -> Option<RelayLimits> {
     let shards = reader.want("PGRELAY_SHARDS", value::count);
     let queue_bytes_max = reader.need("PGRELAY_QUEUE_BYTES_MAX", value::memory);
     let ring_bytes_max = reader.need("PGRELAY_RING_BYTES_MAX", value::memory);
     let frame_bytes_max = reader.need("PGRELAY_FRAME_BYTES_MAX", value::memory);
     let channels_per_client_max = reader.need("PGRELAY_CHANNELS_MAX", value::count);
     let bindings_per_channel_max = reader.need("PGRELAY_BINDINGS_MAX", value::count);
+    let clients_max = reader.want("PGRELAY_CLIENTS_MAX", value::count);
+    let joins_per_second_max = reader.want("PGRELAY_JOINS_PER_SECOND_MAX", value::rate);
+    let events_per_second_max = reader.want("PGRELAY_EVENTS_PER_SECOND_MAX", value::rate);
+    let presence_events_per_second_max =
+        reader.want("PGRELAY_PRESENCE_EVENTS_PER_SECOND_MAX", value::rate);
+    let presence_calls_max = reader.want("PGRELAY_PRESENCE_CALLS_MAX", value::rate);
+    let presence_window = reader.need("PGRELAY_PRESENCE_WINDOW", value::duration);
+    let presence_enabled = reader.need("PGRELAY_PRESENCE_ENABLED", value::boolean);
+    let private_only = reader.need("PGRELAY_PRIVATE_ONLY", value::boolean);
     let idle_timeout = reader.need("PGRELAY_IDLE_TIMEOUT", value::duration);
     let checkpoint_interval = reader.need("PGRELAY_CHECKPOINT_INTERVAL", value::duration);
     let join_error_delay = reader.need("PGRELAY_JOIN_ERROR_DELAY", value::duration);
@@ -310,6 +339,15 @@ fn relay(reader: &mut Reader<'_>) -> Option<RelayLimits> {
         frame_bytes_max: frame_bytes_max?,
         channels_per_client_max: channels_per_client_max?,
         bindings_per_channel_max: bindings_per_channel_max?,
+        payload_bytes_max: payload_bytes_max?,
+        clients_max: clients_max?,
+        joins_per_second_max: joins_per_second_max?,
+        events_per_second_max: events_per_second_max?,
+        presence_events_per_second_max: presence_events_per_second_max?,
+        presence_calls_max: presence_calls_max?,
+        presence_window: presence_window?,
+        presence_enabled: presence_enabled?,
+        private_only: private_only?,
         idle_timeout: idle_timeout?,
         checkpoint_interval: checkpoint_interval?,
         join_error_delay: join_error_delay?,
@@ -320,10 +358,12 @@ fn http(reader: &mut Reader<'_>) -> Option<Http> {
     let connect_error_delay = reader.need("PGRELAY_CONNECT_ERROR_DELAY", value::duration);
     let connections_max = reader.need("PGRELAY_HTTP_CONNECTIONS_MAX", value::count);
     let event_streams_max = reader.need("PGRELAY_EVENT_STREAMS_MAX", value::count);
+    let broadcast_bytes_max = reader.need("PGRELAY_BROADCAST_BYTES_MAX", value::memory);
     Some(Http {
         connect_error_delay: connect_error_delay?,
         connections_max: connections_max?,
         event_streams_max: event_streams_max?,
+        broadcast_bytes_max: broadcast_bytes_max?,
     })
 }
 
