@@ -78,7 +78,7 @@ async fn serve(flags: &ServeFlags, values: Values) -> Result<(), Error> {
     let listener = app::bind(serve.listen)?;
     if serve.auto_migrate {
         tokio::select! {
-            migrated = schema::migrate(&serve.database, serve.start_timeout, None) => migrated?,
+            prepared = schema::prepare(&serve.database, serve.start_timeout, None) => prepared?,
             () = stop.wait() => return Ok(()),
         };
     }

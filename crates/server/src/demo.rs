@@ -109,7 +109,7 @@ async fn prepare(
         .local_addr()
         .map_err(Error::io("read the listening address"))?;
     let place = SchemaName::default();
-    schema::migrate(&serve.database, serve.start_timeout, Some(&place)).await?;
+    schema::prepare(&serve.database, serve.start_timeout, Some(&place)).await?;
     with_connection(&serve.database.direct, async |client| {
         chat_demo::seed(client).await
     })
