@@ -70,6 +70,7 @@ pub fn router(routes: Routes, extra: Router) -> Router {
         .route("/api/ping", get(probes::ping))
         .route("/realtime/v1/api/ping", get(probes::ping))
         .with_state(routes.clone())
+        .merge(crate::page::chat::router())
         .merge(extra)
         .layer(
             ServiceBuilder::new()
