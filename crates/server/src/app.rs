@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use pgrelay_capture::{self as capture, Health};
 use pgrelay_protocol::CursorKey;
 use pgrelay_relay::{
@@ -14,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    chat,
     config::{RelayLimits, Serve},
     error::Error,
     http::{self, Accept, Gate, Probe, Readiness, Routes, Streams},
@@ -37,8 +37,6 @@ pub struct App {
     pub serve: Serve,
     /// Where clients come in.
     pub listener: TcpListener,
-    /// Further routes.
-    pub extra: Router,
     /// The page at `/`.
     pub page: Arc<str>,
 }
@@ -93,7 +91,6 @@ impl App {
         let Self {
             serve,
             listener,
-            extra,
             page,
         } = self;
         let address = listener
@@ -103,6 +100,9 @@ impl App {
         let mut registry = Registry::default();
         let http_metrics = http::Metrics::default();
         http_metrics.register(&mut registry);
+        let chat_metrics = chat::Metrics::default();
+        chat_metrics.register(&mut registry);
+        let chat_pool = chat::pool(&serve.database.database, serve.chat_pool_size);
         let Core {
             relay,
             tokens,
@@ -116,6 +116,8 @@ impl App {
             metrics: http_metrics,
             error_delay: http.connect_error_delay,
         };
+        chat::announce(&chat_pool).await;
+        let chat = chat::router(chat_pool, Arc::clone(&tokens), chat_metrics);
         let streams = Streams::new(relay.clone(), tokens, tasks, http.event_streams_max);
         let routes = Routes {
             gate: Arc::new(gate),
@@ -129,7 +131,7 @@ impl App {
         };
         let accept = Accept {
             listener,
-            router: http::router(routes, extra),
+            router: http::router(routes, chat),
             tasks: tasks.clone(),
             connections_max: http.connections_max,
         };

@@ -65,7 +65,9 @@ impl ChatServer {
         let config = Config {
             statement_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(60),
             body_bytes_max: BODY_BYTES_MAX,
+            body_timeout: Duration::from_secs(60),
             send_rate: SendRate {
                 messages_max,
                 period: Duration::from_secs(10),

@@ -34,7 +34,6 @@ use crate::{
     clock::unix_now,
     tasks::{Group, Tasks},
 };
-pub(crate) use query::bearer;
 
 use query::EventQuery;
 
