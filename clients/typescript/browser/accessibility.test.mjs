@@ -55,6 +55,7 @@ test('the dialogs and menus of the desk', () =>
     await page.getByRole('button', { name: 'Accept Booking' }).click()
     await check(page, 'confirmation')
     await page.getByRole('button', { name: 'Cancel' }).click()
+    await page.setViewportSize(SHAPES[0])
     await page.locator('summary[aria-label=Settings]').click()
     await check(page, 'settings')
   }))

@@ -21,7 +21,7 @@ const EXPECTED = []
 
 function testDatabaseUrl() {
   const url = process.env.PGRELAY_TEST_DATABASE_URL
-  if (!url) throw new Error('PGRELAY_TEST_DATABASE_URL is not set: scripts/browser runs these tests with a PostgreSQL of their own')
+  if (!url) throw new Error('PGRELAY_TEST_DATABASE_URL is not set: scripts/postgres start 15 <folder> starts a server and prints what it is to be')
   return url
 }
 
