@@ -5,6 +5,7 @@ use pgrelay_test_support::{
     KeyPair, Publisher, Relay, RelayBuilder, TestDatabase, Vsn, WsClient, token, wait_for,
 };
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite;
 
 const TOPIC: &str = "realtime:room";
 const FAR: u64 = 4_000_000_000;
@@ -28,7 +29,11 @@ async fn answer(relay: &Relay, key: &str) -> (u16, String) {
     );
     match tokio_tungstenite::connect_async(&url).await {
         Ok(_) => (101, String::new()),
-        Err(_) => WsClient::refused(&url).await,
+        Err(tungstenite::Error::Http(response)) => {
+            let body = response.body().clone().unwrap_or_default();
+            (response.status().as_u16(), String::from_utf8(body).unwrap())
+        }
+        Err(error) => panic!("{url}: {error}"),
     }
 }
 
@@ -179,7 +184,7 @@ async fn forgeries_are_refused_wherever_tokens_are_read() {
         let reply = client.request(TOPIC, "phx_join", payload).await;
         assert_eq!(reply.payload["status"], "error", "{header}");
     }
-    let http = pgrelay_test_support::Request::get(&stage.relay.url("/events?topic=room"));
+    let http = pgrelay_test_support::Request::get(&stage.relay.url("/events?table=public.t"));
     let answer = http
         .header(
             "authorization",
