@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use pgrelay_capture::{self as capture, Health};
 use pgrelay_protocol::CursorKey;
 use pgrelay_relay::{
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     auth::Jwks,
     chain::Chain,
+    chat,
     config::{RelayLimits, Serve},
     error::Error,
     http::{self, Accept, Gate, Probe, Readiness, Routes, Speakers, Streams},
@@ -39,8 +39,6 @@ pub struct App {
     pub serve: Serve,
     /// Where clients come in.
     pub listener: TcpListener,
-    /// Further routes.
-    pub extra: Router,
     /// The page at `/`.
     pub page: Arc<str>,
 }
@@ -95,7 +93,6 @@ impl App {
         let Self {
             serve,
             listener,
-            extra,
             page,
         } = self;
         let address = listener
@@ -105,6 +102,9 @@ impl App {
         let mut registry = Registry::default();
         let http_metrics = http::Metrics::default();
         http_metrics.register(&mut registry);
+        let chat_metrics = chat::Metrics::default();
+        chat_metrics.register(&mut registry);
+        let chat_pool = chat::pool(&serve.database.database, serve.chat_pool_size);
         let Core {
             relay,
             tokens,
@@ -124,6 +124,8 @@ impl App {
             tokens: Arc::clone(&tokens),
             authorizer,
         };
+        chat::announce(&chat_pool).await;
+        let chat = chat::router(chat_pool, Arc::clone(&tokens), chat_metrics);
         let streams = Streams::new(relay.clone(), tokens, tasks, http.event_streams_max);
         let routes = Routes {
             gate: Arc::new(gate),
@@ -139,7 +141,7 @@ impl App {
         };
         let accept = Accept {
             listener,
-            router: http::router(routes, extra),
+            router: http::router(routes, chat),
             tasks: tasks.clone(),
             connections_max: http.connections_max,
         };

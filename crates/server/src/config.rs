@@ -78,6 +78,8 @@ pub const SETTINGS: &[Setting] = &[
     plain("PGRELAY_LOG", "info", "log filter: a level, or target=level pairs separated by commas"),
     unset("PGRELAY_SHARDS", Masking::Plain, "threads that own sockets; default: one per processor"),
     plain("PGRELAY_POOL_SIZE", "8", "database connections for replay and subscriptions, beside the two of the sequencer"),
+    plain("PGRELAY_CHAT_POOL_SIZE", "8", "database connections for requests to the booking chat"),
+    plain("PGRELAY_CHAT_SCHEMA", "public", "schema that migrate --chat puts the booking chat's tables in"),
     plain("PGRELAY_LOG_RETENTION", "24h", "how long changes can be resumed"),
     plain("PGRELAY_LOG_BYTES_MAX", "1GiB", "disk the change log may take before old changes go early"),
     plain("PGRELAY_SAFETY_POLL", "250ms", "how often an idle relay looks without being woken"),

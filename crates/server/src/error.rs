@@ -3,6 +3,7 @@
 use std::io;
 
 use pgrelay_capture::Kind;
+use pgrelay_chat::Kind as ChatKind;
 
 use crate::{
     auth::{MintError, RefreshError},
@@ -27,6 +28,9 @@ pub enum Error {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] pgrelay_capture::Error),
+    /// The booking chat's schema cannot be used.
+    #[error(transparent)]
+    Chat(#[from] pgrelay_chat::Error),
     /// The system refused something.
     #[error("{action}")]
     Io {
@@ -93,6 +97,13 @@ impl Error {
                     Exit::Unavailable
                 }
                 Kind::Internal => Exit::Internal,
+            },
+            Self::Chat(error) => match error.kind() {
+                ChatKind::Input | ChatKind::Missing => Exit::Usage,
+                ChatKind::Denied | ChatKind::Conflict | ChatKind::Limit | ChatKind::Unavailable => {
+                    Exit::Unavailable
+                }
+                ChatKind::Internal => Exit::Internal,
             },
             Self::Io { .. } | Self::Demo(_) | Self::Tail(_) | Self::Red(_) => Exit::Unavailable,
             Self::Mint(_) | Self::Task(_) | Self::Stop(_) => Exit::Internal,

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Masking, Mistake, Mistakes, Origin, Values, masked, setting, value};
 use pgrelay_capture::{self as capture, Arm, Endpoint, UrlError};
+use pgrelay_chat::schema::SchemaName;
 
 use crate::{
     auth::{ApiKeys, Jwks, JwksSource, KeyRing, KeySet, TokenRules, Verifier},
@@ -23,6 +24,8 @@ pub struct Serve {
     pub database: capture::Config,
     /// Install or upgrade the schema first.
     pub auto_migrate: bool,
+    /// Database connections for requests to the booking chat.
+    pub chat_pool_size: usize,
     /// Whose tokens are trusted.
     pub signing: Signing,
     /// What the relay allows its clients.
@@ -160,6 +163,7 @@ impl Values {
         let listen = reader.need("PGRELAY_LISTEN", value::address);
         let database = database(&mut reader);
         let auto_migrate = reader.need("PGRELAY_AUTO_MIGRATE", value::boolean);
+        let chat_pool_size = reader.need("PGRELAY_CHAT_POOL_SIZE", value::count);
         let signing = signing(&mut reader);
         let payload_bytes_max = database.as_ref().map(|it| it.message_bytes_max);
         let relay = relay(&mut reader, payload_bytes_max);
@@ -171,6 +175,7 @@ impl Values {
                 listen: listen?,
                 database: database?,
                 auto_migrate: auto_migrate?,
+                chat_pool_size: chat_pool_size?,
                 signing: signing?,
                 relay: relay?,
                 http: http?,
@@ -190,6 +195,18 @@ impl Values {
         let mut reader = Reader::new(self);
         let database = database(&mut reader);
         reader.finish(database)
+    }
+
+    /// Where `migrate --chat` puts the booking chat's tables.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn chat_schema(&self) -> Result<SchemaName, Mistakes> {
+        let mut reader = Reader::new(self);
+        let schema = reader.need("PGRELAY_CHAT_SCHEMA", |text| {
+            SchemaName::parse(text).map_err(|error| error.to_string())
+        });
+        reader.finish(schema)
     }
 
     /// How long a start waits for PostgreSQL.
