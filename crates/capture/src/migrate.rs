@@ -32,6 +32,7 @@ pub(crate) const MIGRATIONS: &[Migration] = files![
     "pgrelay/0005_publish",
     "pgrelay/0006_look",
     "realtime/0001_roles",
+    "realtime/0002_messages",
 ];
 
 /// A migration that takes longer waits for a lock that somebody holds.

@@ -23,6 +23,7 @@ use crate::{
     facts::{FactCache, Facts, Question},
     look,
     metrics::Metrics,
+    policies::Policies,
     query::Lane,
 };
 
@@ -34,6 +35,7 @@ pub struct Resolver(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) compiler: Compiler,
+    policies: Policies,
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     attach: bool,
@@ -46,7 +48,7 @@ const UNAVAILABLE: &str = "{:error, \"Too many database timeouts\"}";
 
 impl Resolver {
     pub(crate) fn new(
-        compiler: Compiler,
+        (compiler, policies): (Compiler, Policies),
         catalog: Arc<Catalog>,
         metrics: Arc<Metrics>,
         attach: bool,
@@ -54,6 +56,7 @@ impl Resolver {
         let (facts, columns) = (FactCache::default(), ColumnCache::default());
         Self(Arc::new(Shared {
             compiler,
+            policies,
             catalog,
             metrics,
             attach,
@@ -253,15 +256,10 @@ impl Authorizer for Resolver {
 
     fn channel(
         &self,
-        _topic: Topic,
-        _claims: Arc<Claims>,
+        topic: Topic,
+        claims: Arc<Claims>,
     ) -> BoxFuture<'static, Result<ChannelRights, ChannelError>> {
-        async {
-            Err(ChannelError {
-                message: "private channels are not available".to_owned(),
-                retryable: false,
-            })
-        }
-        .boxed()
+        let shared = Arc::clone(&self.0);
+        async move { shared.policies.rights(&topic, &claims).await }.boxed()
     }
 }

@@ -5,13 +5,17 @@
 
 use std::sync::Arc;
 
-use pgrelay_protocol::{BindingSpec, Position};
+use pgrelay_protocol::{BindingSpec, Position, Topic};
 
-use super::{hold::EvaluationKey, look::RoundKey, scan::ScanKey};
+use super::{ClientKey, hold::EvaluationKey, look::RoundKey, scan::ScanKey};
 use crate::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},
-    ports::{BindingError, Claims, EvaluateError, Replay, ReplayError},
+    ports::{
+        BindingError, ChannelError, ChannelRights, Claims, EvaluateError, Replay, ReplayError,
+        StoredMessage,
+    },
+    session::{Incarnation, ReplayWish},
     view::{Glance, Sight, Viewer},
 };
 
@@ -44,6 +48,24 @@ pub enum Call {
         changes: Arc<[Glance]>,
         /// Who looks, at which of them.
         viewers: Vec<Viewer>,
+    },
+    /// What may these claims do on this private topic?
+    Channel {
+        /// The topic.
+        topic: Topic,
+        /// Who asks.
+        claims: Arc<Claims>,
+    },
+    /// Which messages of this topic are stored?
+    Messages {
+        /// Who asks.
+        client: ClientKey,
+        /// For which channel.
+        incarnation: Incarnation,
+        /// The topic.
+        topic: Topic,
+        /// Which of them.
+        wish: ReplayWish,
     },
     /// What came after this position?
     Read {
@@ -81,6 +103,24 @@ pub enum Answer {
         key: RoundKey,
         /// What the authorizer said, one for each viewer.
         outcome: Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>,
+    },
+    /// To [`Call::Channel`].
+    Channel {
+        /// Of the call.
+        topic: Topic,
+        /// Of the call.
+        claims: Arc<Claims>,
+        /// What the authorizer said.
+        outcome: Result<ChannelRights, ChannelError>,
+    },
+    /// To [`Call::Messages`].
+    Messages {
+        /// Of the call.
+        client: ClientKey,
+        /// Of the call.
+        incarnation: Incarnation,
+        /// What the log said.
+        outcome: Result<Vec<StoredMessage>, ReplayError>,
     },
     /// To [`Call::Read`].
     Read {

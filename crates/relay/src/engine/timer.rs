@@ -30,6 +30,8 @@ pub(super) enum Timer {
     LookOver(RoundKey),
     /// A log that could not be read is tried again.
     ReadAgain(ScanKey),
+    /// A channel has waited long enough for the database to be followed.
+    ReadyOver(ClientKey, Incarnation),
 }
 
 impl Engine {
@@ -48,6 +50,7 @@ impl Engine {
                 Timer::LookAgain(round) => self.look(round),
                 Timer::LookOver(round) => self.look_over(round, turn),
                 Timer::ReadAgain(scan) => self.read_again(scan),
+                Timer::ReadyOver(client, incarnation) => self.ready_over(client, incarnation, turn),
             }
         }
         self.ask_looks(turn);

@@ -6,8 +6,9 @@ use pgrelay_protocol::{CursorKey, RefetchReason, TokenError, Vsn, client_frame::
 use pgrelay_relay::{
     Config,
     engine::{Answer, Call, ClientKey, Engine, Now, Turn},
-    outlet::{Outlets, Parcel},
+    outlet::{Goodbye, Outlets, Parcel},
     ports::{BindingError, Claims, EvaluateError, FeedEvent, ReplayError, TokenVerifier},
+    testing,
     view::{Glance, Sight, Viewer},
 };
 use tokio::time::Instant;
@@ -100,6 +101,8 @@ impl Outlets for Queues {
         self.find(key)
             .is_some_and(|client| client.queue.len() >= FULL)
     }
+
+    fn close(&mut self, _key: ClientKey, _goodbye: Goodbye) {}
 }
 
 struct Tokens;
@@ -133,14 +136,7 @@ impl World {
             unpublishes: random.chance(25),
         };
         let config = Config {
-            shards: 1,
-            queue_bytes_max: 1 << 18,
-            idle_timeout: Duration::from_secs(60),
-            join_error_delay: Duration::from_secs(5),
             checkpoint_interval: Duration::from_secs(2),
-            frame_bytes_max: 1 << 20,
-            channels_per_client_max: 100,
-            bindings_per_channel_max: 100,
             ring_bytes_max: random.pick(&[0, 2_000, 20_000]),
             replay_bytes_max: 1_000,
             evaluate_deadline: Duration::from_secs(if fate.slow_database || fate.outages {
@@ -149,6 +145,7 @@ impl World {
                 3_600
             }),
             cursor_key: key.clone(),
+            ..testing::config()
         };
         let clients = (0..1 + random.below(6)).map(|_| {
             let mut wishes: Vec<Wish> = (0..1 + random.below(3))
@@ -166,7 +163,7 @@ impl World {
         });
         let clients = clients.collect();
         Self {
-            engine: Engine::new(Arc::new(config), Arc::new(Tokens)),
+            engine: Engine::new(config, Arc::new(Tokens)),
             truth: Truth::new(),
             outlets: Queues {
                 clients,
@@ -390,6 +387,8 @@ impl World {
                 };
                 Answer::Looked { key, outcome }
             }
+            // Nobody here joins a private channel.
+            Call::Channel { .. } | Call::Messages { .. } => return,
             Call::Read { key, after, .. } => {
                 let outcome = if fails {
                     Err(ReplayError::Unavailable("away".to_owned()))

@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
-use pgrelay_protocol::{
-    BindingSpec, CursorKey, FilterOp, NamePattern, Position, TokenError, Topic, Vsn,
-};
+use pgrelay_protocol::{BindingSpec, FilterOp, NamePattern, Position, TokenError, Topic, Vsn};
 use pgrelay_relay::{
     Config, Metrics, NewSocket, Ports, Relay, build,
     change::{Page, Relation},
@@ -148,18 +146,13 @@ fn claims_of(subject: &str) -> Arc<Claims> {
 
 pub(crate) fn config() -> Config {
     Config {
-        shards: 1,
         queue_bytes_max: 64 * 1024,
-        idle_timeout: Duration::from_secs(60),
         join_error_delay: Duration::ZERO,
-        checkpoint_interval: Duration::from_secs(10),
         frame_bytes_max: 5_000_000,
         channels_per_client_max: 10,
         bindings_per_channel_max: 10,
-        ring_bytes_max: 1 << 20,
         replay_bytes_max: 1 << 16,
-        evaluate_deadline: Duration::from_secs(1),
-        cursor_key: CursorKey::new([1; 32]),
+        ..testing::config()
     }
 }
 
