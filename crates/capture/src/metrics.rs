@@ -24,6 +24,8 @@ pub struct Metrics {
     pub(crate) replays: Counter,
     pub(crate) evaluations: Counter,
     pub(crate) evaluation_failures: Counter,
+    pub(crate) looks: Counter,
+    pub(crate) look_failures: Counter,
     pub(crate) live: Gauge,
     pub(crate) leader: Gauge,
     pub(crate) armed: Gauge,
@@ -61,7 +63,7 @@ impl Metrics {
         capture.register("safety_finds", help, self.safety_finds.clone());
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 14] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 16] {
         [
             ("steps", "Looks into the change log", &self.steps),
             ("batches", "Batches handed to the relay", &self.batches),
@@ -104,6 +106,16 @@ impl Metrics {
                 "evaluation_failures",
                 "Those that failed",
                 &self.evaluation_failures,
+            ),
+            (
+                "looks",
+                "Questions about what subscribers may see",
+                &self.looks,
+            ),
+            (
+                "look_failures",
+                "Subscribers about whom one had no answer",
+                &self.look_failures,
             ),
         ]
     }

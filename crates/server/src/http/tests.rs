@@ -12,6 +12,7 @@ use pgrelay_relay::{
         Authorizer, BindingError, ChangeLog, ChannelError, ChannelRights, Claims, EvaluateError,
         MessageLog, Replay, ReplayError, StoredMessage,
     },
+    view::{Glance, Sight, Viewer},
 };
 use serde_json::json;
 use tokio::{
@@ -83,6 +84,14 @@ impl Authorizer for Nowhere {
         _: Vec<u32>,
         _: Arc<[FilterTest]>,
     ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>> {
+        async { Err(EvaluateError("nowhere".to_owned())) }.boxed()
+    }
+
+    fn look(
+        &self,
+        _: Arc<[Glance]>,
+        _: Vec<Viewer>,
+    ) -> BoxFuture<'static, Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>> {
         async { Err(EvaluateError("nowhere".to_owned())) }.boxed()
     }
 
