@@ -49,7 +49,7 @@ pub async fn run(command: Command, values: Values, terminal: Terminal<'_>) -> Re
         Command::Demo(flags) => demo::run(flags.over(values), out).await,
         Command::Serve(flags) => serve(&flags, values).await,
         Command::Token(flags) => {
-            let token = token::make(&flags, &values.signing()?.secret, unix_now())?;
+            let token = token::make(&flags, &values.secret()?, unix_now())?;
             writeln!(out, "{token}").map_err(Error::io("print"))
         }
         Command::Tail(flags) => {

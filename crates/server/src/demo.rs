@@ -116,7 +116,7 @@ async fn prepare(
     .await?;
     schema::enable(&serve.database, &[FOLLOWED]).await?;
 
-    let keys = Keys::mint(&serve.signing.secret, unix_now())?;
+    let keys = Keys::mint(&values.secret()?, unix_now())?;
     let program = std::env::current_exe().map_err(Error::io("find this program's own path"))?;
     let banner = Banner {
         address,
