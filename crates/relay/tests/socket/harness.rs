@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
-use pgrelay_protocol::{
-    BindingSpec, CursorKey, FilterOp, NamePattern, Position, TokenError, Topic, Vsn,
-};
+use pgrelay_protocol::{BindingSpec, FilterOp, NamePattern, Position, TokenError, Topic, Vsn};
 use pgrelay_relay::{
     Config, Metrics, NewSocket, Ports, Relay, build,
     change::{Page, Relation},
