@@ -119,13 +119,13 @@ impl App {
             metrics: http_metrics,
             error_delay: http.connect_error_delay,
         };
-        chat::announce(&chat_pool).await;
-        let chat = chat::router(chat_pool, Arc::clone(&tokens), chat_metrics);
         let speakers = Speakers {
             relay: relay.clone(),
             tokens: Arc::clone(&tokens),
             authorizer,
         };
+        chat::announce(&chat_pool).await;
+        let chat = chat::router(chat_pool, Arc::clone(&tokens), chat_metrics);
         let streams = Streams::new(relay.clone(), tokens, tasks, http.event_streams_max);
         let routes = Routes {
             gate: Arc::new(gate),

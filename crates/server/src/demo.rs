@@ -128,7 +128,9 @@ async fn prepare(
         .and_then(|()| out.flush())
         .map_err(Error::io("print"))?;
 
+    let links = keys.people.first().map(banner::People::links);
     let prefill = Prefill {
+        chat: links,
         key: keys.service,
         table: FOLLOWED.to_owned(),
         filter: format!("booking_id=eq.{}", BOOKINGS[0].id),

@@ -77,6 +77,7 @@ pub fn router(routes: Routes, chat: Router) -> Router {
         .route("/api/ping", get(probes::ping))
         .route("/realtime/v1/api/ping", get(probes::ping))
         .with_state(routes.clone())
+        .merge(crate::page::chat::router())
         .layer(
             ServiceBuilder::new()
                 .layer(TimeoutLayer::with_status_code(

@@ -63,6 +63,12 @@ fn value(lines: &[String], label: &str) -> String {
         .to_owned()
 }
 
+/// The token in the link on a line.
+fn link_token(lines: &[String], name: &str) -> String {
+    let link = value(lines, name);
+    link.split_once("#token=").unwrap().1.to_owned()
+}
+
 async fn until_last(lines: &mut Lines<BufReader<ChildStdout>>) -> Vec<String> {
     let mut read = Vec::new();
     while let Some(line) = lines.next_line().await.unwrap() {
@@ -97,8 +103,8 @@ impl Demo {
             child,
             url: value(&lines, "url"),
             service_key: value(&lines, "service key"),
-            client_token: value(&lines, "client "),
-            operator_token: value(&lines, "operator "),
+            client_token: link_token(&lines, "client "),
+            operator_token: link_token(&lines, "operator "),
             tail_line,
         }
     }

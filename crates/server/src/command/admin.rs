@@ -179,6 +179,21 @@ pub(super) async fn doctor(flags: &DoctorFlags, values: Values, out: Out<'_>) ->
     }
 }
 
+/// Whether the keys that others publish can be had.
+async fn published_keys(values: &Values) -> Option<Line> {
+    const NAME: &str = "JWK set";
+    let jwks = values.serve().ok()?.signing.published()?;
+    Some(match jwks.refresh().await {
+        Ok(keys) => Line::ok(NAME, &format!("{keys} keys")),
+        Err(error) => Line {
+            name: NAME.to_owned(),
+            verdict: Verdict::Red,
+            detail: Chain(&error).to_string(),
+            cure: Some("correct PGRELAY_JWKS, or what it names".to_owned()),
+        },
+    })
+}
+
 /// The checklists of the booking chat.
 async fn chat_findings(database: &capture::Config) -> Vec<Line> {
     let examined = with_connection(&database.direct, async |client| {
@@ -193,21 +208,6 @@ async fn chat_findings(database: &capture::Config) -> Vec<Line> {
             cure: Some("let the database answer, then ask again".to_owned()),
         }],
     }
-}
-
-/// Whether the keys that others publish can be had.
-async fn published_keys(values: &Values) -> Option<Line> {
-    const NAME: &str = "JWK set";
-    let jwks = values.serve().ok()?.signing.published()?;
-    Some(match jwks.refresh().await {
-        Ok(keys) => Line::ok(NAME, &format!("{keys} keys")),
-        Err(error) => Line {
-            name: NAME.to_owned(),
-            verdict: Verdict::Red,
-            detail: Chain(&error).to_string(),
-            cure: Some("correct PGRELAY_JWKS, or what it names".to_owned()),
-        },
-    })
 }
 
 /// One finding, as it is printed.

@@ -31,6 +31,22 @@ pub(super) struct People {
     pub(super) operator: String,
 }
 
+impl People {
+    /// The client's page and the operator's, below the relay's URL.
+    pub(super) fn links(&self) -> (String, String) {
+        let Self {
+            booking,
+            client,
+            operator,
+        } = self;
+        let code = booking.code;
+        (
+            format!("chat?booking={code}#token={client}"),
+            format!("desk?booking={code}#token={operator}"),
+        )
+    }
+}
+
 impl Keys {
     pub(super) fn mint(secret: &Secret, now: u64) -> Result<Self, MintError> {
         let sign = |claims: &Value| {
@@ -94,8 +110,9 @@ impl fmt::Display for Banner<'_> {
                 ..
             } = people.booking;
             writeln!(f, "\nBooking {code}\n")?;
-            writeln!(f, "  client {}:   {}", client.name, people.client)?;
-            writeln!(f, "  operator {}: {}", operator.name, people.operator)?;
+            let (chat, desk) = people.links();
+            writeln!(f, "  client {}:   {url}/{chat}", client.name)?;
+            writeln!(f, "  operator {}: {url}/{desk}", operator.name)?;
         }
         self.write_lines(f, &url)?;
         writeln!(f, "\nStop with Ctrl-C.")
