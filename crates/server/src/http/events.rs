@@ -34,6 +34,7 @@ use crate::{
     clock::unix_now,
     tasks::{Group, Tasks},
 };
+pub(crate) use query::bearer;
 
 use query::EventQuery;
 pub(super) use query::bearer;
