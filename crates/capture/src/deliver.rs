@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pgrelay_protocol::RefetchReason;
 use pgrelay_relay::{
+    FailPoint,
     change::{Operation, Page},
     ports::FeedEvent,
 };
@@ -166,6 +167,9 @@ impl Live<'_, '_> {
             batch: head,
             seq: i64::MAX,
         };
+        if FailPoint::KeepsQuietAboutBreaks.is_on() {
+            return self.publish(FeedEvent::Head(head.end()), told).await;
+        }
         self.publish(
             FeedEvent::Break {
                 reason,

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use pgrelay_protocol::{Position, RefetchReason};
 use pgrelay_relay::{
+    FailPoint,
     change::Page,
     ports::{ChangeLog, Replay, ReplayError},
 };
@@ -89,7 +90,8 @@ impl Log {
         }
         let Scan { pages, reached, .. } = scan;
         // What a TRUNCATE took away meanwhile is not seen by counting when the scan began within a batch.
-        if floor(lane).await? >= start.id && after.seq != i64::MAX {
+        let floor = floor(lane).await?;
+        if floor >= start.id && after.seq != i64::MAX && !FailPoint::IgnoresTheFloor.is_on() {
             return Err(Failure::Refetch(RefetchReason::Retention));
         }
         self.metrics.replays.inc();
@@ -117,6 +119,11 @@ impl Log {
         let following = following
             .take_while(|batch| batch.epoch.unsigned_abs() == after.epoch)
             .collect();
+        let floor = if FailPoint::IgnoresTheFloor.is_on() {
+            0
+        } else {
+            floor
+        };
         match judge(after, this, last, floor) {
             Ok(start) => Ok((start, following)),
             Err(reason) => Err(Failure::Refetch(reason)),
@@ -143,7 +150,9 @@ fn judge(
         // The batch is not there any more, or not yet: a tail that was lost.
         None if after.batch > last.id.unsigned_abs() => Err(RefetchReason::Epoch),
         None => Err(RefetchReason::Retention),
-        Some(batch) if !batch.holds(after) => Err(RefetchReason::Epoch),
+        Some(batch) if !batch.holds(after) && !FailPoint::TakesAnyTag.is_on() => {
+            Err(RefetchReason::Epoch)
+        }
         Some(batch) if batch.id < floor || batch.id == floor && after.seq != i64::MAX => {
             Err(RefetchReason::Retention)
         }

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use pgrelay_relay::change::{Change, Operation, Relation, Row as Image};
+use pgrelay_relay::{
+    FailPoint,
+    change::{Change, Operation, Relation, Row as Image},
+};
 use tokio_postgres::Row;
 
 use crate::{
@@ -180,6 +183,9 @@ pub(crate) fn missing(rows: &[Logged], plan: &Plan) -> Vec<i64> {
 }
 
 fn change(place: i64, row: Logged, plan: &Plan, relations: &Relations) -> Option<Change> {
+    if row.operation == Operation::Hole && FailPoint::ForgetsHoles.is_on() {
+        return None;
+    }
     let relation = match (row.relid, row.operation) {
         (0, _) => every_table(),
         (relid, _) => Arc::clone(relations.get(&relid)?.as_ref()?),

@@ -17,6 +17,7 @@ use pgrelay_protocol::{
 use serde_json::value::RawValue;
 
 use crate::{
+    FailPoint,
     engine::SubscriptionKey,
     ports::{Claims, TokenVerifier},
 };
@@ -201,6 +202,7 @@ impl Session {
             return Effects::new();
         };
         match self.channels[place].expires_at {
+            Some(_) if FailPoint::LetsTokensLive.is_on() => Effects::new(),
             None => Effects::new(),
             Some(expires_at) if expires_at > rules.unix_now => {
                 vec![Effect::ExpireAt(incarnation, expires_at)]

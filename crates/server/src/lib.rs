@@ -12,6 +12,7 @@ pub mod demo;
 mod error;
 pub mod http;
 mod page;
+mod program;
 mod schema;
 pub mod secret;
 pub mod shutdown;
@@ -21,3 +22,4 @@ pub mod tasks;
 mod token;
 
 pub use error::Error;
+pub use program::main;

@@ -12,6 +12,7 @@ use super::{
     subscription::{BindingKey, Stage, Subscription, SubscriptionKey},
 };
 use crate::{
+    FailPoint,
     change::{Operation, Page},
     filter::FilterTest,
     registry::{BindingIndex, Hits},
@@ -117,7 +118,7 @@ impl Engine {
     ) -> Option<(BindingKey, SubscriptionKey, bool)> {
         let key = self.bindings.key_at(place.0)?;
         let binding = self.bindings.get(key)?;
-        if hides_rows && !binding.bypasses_row_security {
+        if hides_rows && !binding.bypasses_row_security && !FailPoint::ShowsHiddenTables.is_on() {
             return None;
         }
         let started = lane == Lane::Live || binding.starts_before(position);
@@ -125,7 +126,9 @@ impl Engine {
             .subscriptions
             .get(binding.subscription)
             .filter(|it| started && lane.carries(it))?;
-        let is_alone = subscription.bindings.len() == 1 && subscription.held.is_none();
+        let overtakes = FailPoint::OvertakesHeldChanges.is_on();
+        let is_alone =
+            subscription.bindings.len() == 1 && (subscription.held.is_none() || overtakes);
         Some((key, binding.subscription, is_alone))
     }
 
@@ -150,7 +153,8 @@ impl Engine {
             return;
         };
         let undecided = run.iter().any(|(_, (_, tests))| tests.is_some());
-        if undecided || subscription.held.is_some() {
+        let overtakes = FailPoint::OvertakesHeldChanges.is_on();
+        if undecided || (subscription.held.is_some() && !overtakes) {
             let found: SmallVec<[Found; 2]> = run.iter().map(|(_, found)| found.clone()).collect();
             self.hold(key, page, index, &found);
         } else {
@@ -201,6 +205,9 @@ impl Engine {
             self.tally.deliveries += 1;
             self.tally.delivered_bytes += parcel.bytes() as u64;
             turn.outlets.send(subscription.client, &parcel);
+            if FailPoint::SendsTwice.is_on() && index.is_multiple_of(7) {
+                turn.outlets.send(subscription.client, &parcel);
+            }
         }
     }
 
