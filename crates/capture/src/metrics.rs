@@ -14,6 +14,7 @@ pub struct Metrics {
     pub(crate) steps: Counter,
     pub(crate) batches: Counter,
     pub(crate) rows: Counter,
+    pub(crate) messages: Counter,
     pub(crate) rings: Counter,
     pub(crate) arms: Counter,
     pub(crate) safety_finds: Family<FindLabels, Counter>,
@@ -68,11 +69,16 @@ impl Metrics {
         capture.register("queue_usage", help, self.queue_usage.clone());
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 13] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 14] {
         [
             ("steps", "Looks into the change log", &self.steps),
             ("batches", "Batches handed to the relay", &self.batches),
             ("rows", "Changes handed to the relay", &self.rows),
+            (
+                "messages",
+                "Stored messages handed to the relay",
+                &self.messages,
+            ),
             ("rings", "Bells heard while asleep", &self.rings),
             ("arms", "Times the relay went to sleep", &self.arms),
             (

@@ -4,6 +4,7 @@
 
 mod accept;
 mod answer;
+mod broadcast;
 mod events;
 mod metrics;
 mod probes;
@@ -13,8 +14,9 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     http::{HeaderName, Method, StatusCode, header},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use prometheus_client::registry::Registry;
 use tower::ServiceBuilder;
@@ -26,12 +28,11 @@ use tower_http::{
 
 pub use accept::{Accept, bind};
 pub use answer::Refusal;
+pub use broadcast::Speakers;
 pub use events::Streams;
 pub use metrics::Metrics;
 pub use probes::{Probe, Readiness};
 pub use upgrade::Gate;
-
-pub(crate) use events::bearer;
 
 /// Largest request body.
 const BODY_BYTES_MAX: usize = 1_048_576;
@@ -45,6 +46,10 @@ pub struct Routes {
     pub gate: Arc<Gate>,
     /// Serves event streams.
     pub streams: Arc<Streams>,
+    /// Takes broadcasts.
+    pub speakers: Speakers,
+    /// Largest body of a broadcast, in bytes.
+    pub broadcast_bytes_max: usize,
     /// Whether the process can serve.
     pub readiness: Arc<dyn Probe>,
     /// All metrics.
@@ -59,8 +64,8 @@ impl std::fmt::Debug for Routes {
     }
 }
 
-/// All routes of the relay. `extra` are further ones (the demo's).
-pub fn router(routes: Routes, extra: Router) -> Router {
+/// All routes. `chat` are the booking chat's, which has limits of its own.
+pub fn router(routes: Routes, chat: Router) -> Router {
     let quick = Router::new()
         .route("/", get(probes::page))
         .route("/healthz", get(probes::alive))
@@ -70,7 +75,7 @@ pub fn router(routes: Routes, extra: Router) -> Router {
         .route("/api/ping", get(probes::ping))
         .route("/realtime/v1/api/ping", get(probes::ping))
         .with_state(routes.clone())
-        .merge(extra)
+        .merge(crate::page::chat::router())
         .layer(
             ServiceBuilder::new()
                 .layer(TimeoutLayer::with_status_code(
@@ -78,6 +83,27 @@ pub fn router(routes: Routes, extra: Router) -> Router {
                     REQUEST_TIMEOUT,
                 ))
                 .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX)),
+        );
+    let said = Router::new()
+        .route("/api/broadcast", post(broadcast::batch))
+        .route("/realtime/v1/api/broadcast", post(broadcast::batch))
+        .route(
+            "/api/broadcast/{topic}/events/{event}",
+            post(broadcast::single),
+        )
+        .route(
+            "/realtime/v1/api/broadcast/{topic}/events/{event}",
+            post(broadcast::single),
+        )
+        .with_state(routes.speakers)
+        .layer(DefaultBodyLimit::disable())
+        .layer(
+            ServiceBuilder::new()
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::REQUEST_TIMEOUT,
+                    REQUEST_TIMEOUT,
+                ))
+                .layer(RequestBodyLimitLayer::new(routes.broadcast_bytes_max)),
         );
     let lasting = Router::new()
         .route("/socket/websocket", any(upgrade::upgrade))
@@ -89,7 +115,7 @@ pub fn router(routes: Routes, extra: Router) -> Router {
                 .route("/realtime/v1/events", get(events::events))
                 .with_state(routes.streams),
         );
-    quick.merge(lasting).layer(cors())
+    quick.merge(said).merge(lasting).merge(chat).layer(cors())
 }
 
 /// Any origin: tokens are never in cookies, so a page can do nothing its key could not do.
@@ -103,6 +129,7 @@ fn cors() -> CorsLayer {
         "tracestate",
         "baggage",
         "last-event-id",
+        "idempotency-key",
     ]
     .map(HeaderName::from_static);
     let standard = [
@@ -110,10 +137,24 @@ fn cors() -> CorsLayer {
         header::CONTENT_TYPE,
         header::ACCEPT,
         header::CACHE_CONTROL,
+        header::IF_NONE_MATCH,
+    ];
+    let methods = [
+        Method::GET,
+        Method::POST,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    let exposed = [
+        header::ETAG,
+        header::RETRY_AFTER,
+        HeaderName::from_static("idempotent-replayed"),
     ];
     CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_methods(methods)
+        .expose_headers(exposed)
         .allow_headers(headers.into_iter().chain(standard).collect::<Vec<_>>())
         .max_age(Duration::from_secs(3_600))
 }

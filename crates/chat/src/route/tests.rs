@@ -31,7 +31,9 @@ fn routes() -> Router {
     let config = Config {
         statement_timeout: Duration::from_secs(1),
         lock_timeout: Duration::from_secs(1),
+        answer_timeout: Duration::from_secs(1),
         body_bytes_max: 1_024,
+        body_timeout: Duration::from_secs(1),
         send_rate: SendRate {
             messages_max: 1,
             period: Duration::from_secs(1),
