@@ -88,12 +88,11 @@ fn record(wish: &Wish, summary: &Summary) -> String {
     let commit = Command::new("git").args(["rev-parse", "HEAD"]).output();
     let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     format!(
-        "# What a recorded run came to\n\n`make faults SEED={} SCHEDULES={}` at commit {}, PostgreSQL {}, {} runs at a time.\n\n\
+        "# What a recorded run came to\n\n`make faults SEED={} SCHEDULES={}` at commit {}, PostgreSQL 15, {} runs at a time.\n\n\
          ```\n{summary}\n```\n\n{}",
         wish.seed,
         wish.schedules,
         commit.unwrap_or_default(),
-        "15",
         wish.jobs,
         summary.table(),
     )

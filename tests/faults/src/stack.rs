@@ -115,7 +115,10 @@ impl Stack {
     }
 
     pub(crate) async fn session(&self) -> Session {
-        Session::connect(&self.database_url()).await
+        wait_for("a connection to the database", async || {
+            self.try_session().await
+        })
+        .await
     }
 
     /// Where the server takes nobody at the moment, `None`.
@@ -123,7 +126,7 @@ impl Stack {
         let url = self.database_url().to_string();
         let probe = tokio_postgres::connect(&url, tokio_postgres::NoTls);
         drop(timeout(Duration::from_secs(5), probe).await.ok()?.ok()?);
-        Some(self.session().await)
+        Some(Session::connect(&self.database_url()).await)
     }
 
     /// Another server is in charge from here on.
