@@ -1,5 +1,7 @@
 //! Every precondition, looked at, each with its cure.
 
+mod messages;
+
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -128,6 +130,7 @@ impl Doctor<'_> {
         self.helpers(session).await?;
         self.publication(session).await?;
         self.tables(session).await?;
+        messages::examine(self, session).await?;
         self.log().await?;
         self.doorbell(session).await
     }

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use pgrelay_protocol::{Position, RefetchReason};
+use pgrelay_protocol::{Position, RefetchReason, Topic};
 use pgrelay_relay::{
     change::Page,
-    ports::{ChangeLog, Replay, ReplayError},
+    ports::{ChangeLog, MessageLog, Replay, ReplayError, StoredMessage},
 };
 use tokio::time::timeout;
 
@@ -14,6 +14,7 @@ use crate::{
     catalog::Catalog,
     error::Error,
     ledger::Batch,
+    messages,
     metrics::Metrics,
     pool::{self, Pool},
     query::{Lane, Params},
@@ -32,14 +33,21 @@ pub struct Log {
     pool: Pool,
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
+    message_bytes_max: usize,
 }
 
 impl Log {
-    pub(crate) fn new(pool: Pool, catalog: Arc<Catalog>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        pool: Pool,
+        catalog: Arc<Catalog>,
+        metrics: Arc<Metrics>,
+        message_bytes_max: usize,
+    ) -> Self {
         Self {
             pool,
             catalog,
             metrics,
+            message_bytes_max,
         }
     }
 
@@ -225,6 +233,27 @@ impl ChangeLog for Log {
                     Err(ReplayError::Unavailable(error.report().to_string()))
                 }
             }
+        }
+        .boxed()
+    }
+}
+
+impl MessageLog for Log {
+    fn replay(
+        &self,
+        topic: Topic,
+        since_ms: i64,
+        limit: u8,
+    ) -> BoxFuture<'static, Result<Vec<StoredMessage>, ReplayError>> {
+        let (pool, bytes_max) = (self.pool.clone(), self.message_bytes_max);
+        async move {
+            messages::replay(&pool, &topic, since_ms, limit, bytes_max)
+                .await
+                .map_err(|error| {
+                    let report = error.report().to_string();
+                    tracing::warn!(error = report, "stored messages cannot be read");
+                    ReplayError::Unavailable(report)
+                })
         }
         .boxed()
     }

@@ -12,6 +12,7 @@ pub struct Metrics {
     pub(crate) steps: Counter,
     pub(crate) batches: Counter,
     pub(crate) rows: Counter,
+    pub(crate) messages: Counter,
     pub(crate) rings: Counter,
     pub(crate) arms: Counter,
     pub(crate) safety_finds: Family<FindLabels, Counter>,
@@ -60,11 +61,16 @@ impl Metrics {
         capture.register("safety_finds", help, self.safety_finds.clone());
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 13] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 14] {
         [
             ("steps", "Looks into the change log", &self.steps),
             ("batches", "Batches handed to the relay", &self.batches),
             ("rows", "Changes handed to the relay", &self.rows),
+            (
+                "messages",
+                "Stored messages handed to the relay",
+                &self.messages,
+            ),
             ("rings", "Bells heard while asleep", &self.rings),
             ("arms", "Times the relay went to sleep", &self.arms),
             (

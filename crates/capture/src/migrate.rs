@@ -31,6 +31,7 @@ pub(crate) const MIGRATIONS: &[Migration] = files![
     "pgrelay/0004_retention",
     "pgrelay/0005_publish",
     "realtime/0001_roles",
+    "realtime/0002_messages",
 ];
 
 /// A migration that takes longer waits for a lock that somebody holds.

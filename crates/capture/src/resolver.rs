@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use futures::{FutureExt, future::BoxFuture};
-use pgrelay_protocol::{BindingSpec, Filter, NamePattern, Refusal};
+use pgrelay_protocol::{BindingSpec, Filter, NamePattern, Refusal, Topic};
 use pgrelay_relay::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},
-    ports::{Authorizer, BindingError, Claims, EvaluateError},
+    ports::{Authorizer, BindingError, ChannelError, ChannelRights, Claims, EvaluateError},
 };
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     evaluate,
     facts::{FactCache, Facts, Question},
     metrics::Metrics,
+    policies::Policies,
     query::Lane,
 };
 
@@ -32,6 +33,7 @@ pub struct Resolver(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) compiler: Compiler,
+    policies: Policies,
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     attach: bool,
@@ -44,7 +46,7 @@ const UNAVAILABLE: &str = "{:error, \"Too many database timeouts\"}";
 
 impl Resolver {
     pub(crate) fn new(
-        compiler: Compiler,
+        (compiler, policies): (Compiler, Policies),
         catalog: Arc<Catalog>,
         metrics: Arc<Metrics>,
         attach: bool,
@@ -52,6 +54,7 @@ impl Resolver {
         let (facts, columns) = (FactCache::default(), ColumnCache::default());
         Self(Arc::new(Shared {
             compiler,
+            policies,
             catalog,
             metrics,
             attach,
@@ -226,5 +229,14 @@ impl Authorizer for Resolver {
                 })
         }
         .boxed()
+    }
+
+    fn channel(
+        &self,
+        topic: Topic,
+        claims: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ChannelRights, ChannelError>> {
+        let shared = Arc::clone(&self.0);
+        async move { shared.policies.rights(&topic, &claims).await }.boxed()
     }
 }

@@ -49,7 +49,7 @@ pub async fn run(command: Command, values: Values, terminal: Terminal<'_>) -> Re
         Command::Demo(flags) => demo::run(flags.over(values), out).await,
         Command::Serve(flags) => serve(&flags, values).await,
         Command::Token(flags) => {
-            let token = token::make(&flags, &values.signing()?.secret, unix_now())?;
+            let token = token::make(&flags, &values.secret()?, unix_now())?;
             writeln!(out, "{token}").map_err(Error::io("print"))
         }
         Command::Tail(flags) => {
@@ -78,7 +78,7 @@ async fn serve(flags: &ServeFlags, values: Values) -> Result<(), Error> {
     let listener = app::bind(serve.listen)?;
     if serve.auto_migrate {
         tokio::select! {
-            migrated = schema::migrate(&serve.database, serve.start_timeout, None) => migrated?,
+            prepared = schema::prepare(&serve.database, serve.start_timeout, None) => prepared?,
             () = stop.wait() => return Ok(()),
         };
     }

@@ -109,14 +109,14 @@ async fn prepare(
         .local_addr()
         .map_err(Error::io("read the listening address"))?;
     let place = SchemaName::default();
-    schema::migrate(&serve.database, serve.start_timeout, Some(&place)).await?;
+    schema::prepare(&serve.database, serve.start_timeout, Some(&place)).await?;
     with_connection(&serve.database.direct, async |client| {
         chat_demo::seed(client).await
     })
     .await?;
     schema::enable(&serve.database, &[FOLLOWED]).await?;
 
-    let keys = Keys::mint(&serve.signing.secret, unix_now())?;
+    let keys = Keys::mint(&values.secret()?, unix_now())?;
     let program = std::env::current_exe().map_err(Error::io("find this program's own path"))?;
     let banner = Banner {
         address,

@@ -6,8 +6,13 @@ use pgrelay_capture::Kind;
 use pgrelay_chat::Kind as ChatKind;
 
 use crate::{
-    auth::MintError, chain::Chain, config::Mistakes, demo::DemoError, shutdown::Leftovers,
-    tail::TailError, tasks::Failure,
+    auth::{MintError, RefreshError},
+    chain::Chain,
+    config::Mistakes,
+    demo::DemoError,
+    shutdown::Leftovers,
+    tail::TailError,
+    tasks::Failure,
 };
 
 /// Why a command failed.
@@ -38,6 +43,9 @@ pub enum Error {
     /// The demo cannot start.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The keys of tokens cannot be read.
+    #[error("PGRELAY_JWKS cannot be used")]
+    Jwks(#[from] RefreshError),
     /// A token could not be made.
     #[error(transparent)]
     Mint(#[from] MintError),
@@ -82,7 +90,7 @@ impl Error {
     /// The code the process ends with: 64, 69 or 70, as sysexits.h has them.
     pub fn exit_code(&self) -> u8 {
         let exit = match self {
-            Self::Config(_) | Self::Usage(_) => Exit::Usage,
+            Self::Config(_) | Self::Usage(_) | Self::Jwks(_) => Exit::Usage,
             Self::Database(error) => match error.kind() {
                 Kind::Input | Kind::Missing => Exit::Usage,
                 Kind::Denied | Kind::Conflict | Kind::Limit | Kind::Unavailable => {

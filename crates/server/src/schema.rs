@@ -59,12 +59,25 @@ pub(crate) async fn migrate(
     let (applied, needs) = chat.await?;
     report.applied.extend(applied);
     report.needs.extend(needs);
+    Ok(report)
+}
+
+/// [`migrate`] before serving: what came of it is logged.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn prepare(
+    database: &capture::Config,
+    patience: Duration,
+    chat: Option<&SchemaName>,
+) -> Result<(), Error> {
+    let report = migrate(database, patience, chat).await?;
     tracing::info!(applied = report.applied.len(), "the schema is current");
     if !report.needs.is_empty() {
         let missing = report.needs.len();
         tracing::info!(missing, "more rights would help: see `pgrelay migrate`");
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Publishes `tables`.

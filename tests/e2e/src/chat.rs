@@ -1,6 +1,8 @@
-//! The booking chat in front of a database of its own: the real router and a real PostgreSQL, without sockets.
+//! The booking chat in front of a database of its own: the real router and a real PostgreSQL, without sockets; and, as
+//! [`LiveChat`], inside the real binary.
 
 mod document;
+mod live;
 mod person;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use tower::ServiceExt as _;
 use crate::files_of_the_schema;
 
 pub use document::Document;
+pub use live::{LiveChat, request};
 pub use person::Person;
 
 const ROLES: &str = include_str!("../../../sql/realtime/0001_roles.sql");
@@ -181,7 +184,6 @@ pub async fn install(database: &TestDatabase) {
     install_in(database.url(), &SchemaName::default())
         .await
         .unwrap();
-    session.run("select pgrelay.sync()").await;
 }
 
 /// Installs the chat alone; the files that were applied.

@@ -727,7 +727,7 @@ async fn a_request_whose_caller_hangs_up_is_made_once_or_not_at_all() {
     let request = json!({"bookingId": case.booking, "content": "Hello", "client_id": "k"});
     let waits = wait_for("the request to wait for the lock", async || {
         let waiting = session
-            .value("select count(*) from pg_locks where not granted")
+            .value("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
             .await;
         (waiting != "0").then_some(())
     });

@@ -3,11 +3,12 @@
 use crate::rust_source::literals;
 
 /// Product files that may contain SQL; migrations are under sql/.
-const SQL_FILES: [&str; 8] = [
+const SQL_FILES: [&str; 9] = [
     "crates/capture/src/predicate.rs",
     "crates/capture/src/statements/administration.rs",
     "crates/capture/src/statements/catalog.rs",
     "crates/capture/src/statements/ledger.rs",
+    "crates/capture/src/statements/messages.rs",
     "crates/capture/src/statements/session.rs",
     "crates/chat/src/doctor.rs",
     "crates/chat/src/schema.rs",

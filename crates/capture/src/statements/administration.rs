@@ -72,7 +72,9 @@ pub(crate) const DISABLE: Query =
 pub(crate) const UNINSTALL: Query = Query::new(
     "select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
        from pg_catalog.pg_trigger t
-      where t.tgfoid in ('pgrelay.capture()'::regprocedure, 'pgrelay.capture_truncate()'::regprocedure) and t.tgparentid = 0
+      where t.tgfoid in ('pgrelay.capture()'::regprocedure, 'pgrelay.capture_truncate()'::regprocedure,
+                         'pgrelay.capture_message()'::regprocedure)
+        and t.tgparentid = 0
      union all
      select 'drop schema pgrelay cascade'",
     &[],

@@ -38,6 +38,12 @@ pub(crate) const WHO: Query = Query::new(
 
 pub(crate) const PID: Query = Query::new("select pg_backend_pid()", &[]);
 
+/// A time limit, in milliseconds, for the rest of the transaction.
+pub(crate) const LIMIT: Query = Query::new(
+    "select set_config('statement_timeout', $1, true)",
+    &[Type::TEXT],
+);
+
 /// Same rendering as in the log; the role last, because the others need none.
 pub(crate) const SANDBOX: Query = Query::new(
     "select set_config('statement_timeout', $1, true), set_config('search_path', $2, true),

@@ -9,6 +9,7 @@ use pgrelay_capture::{
 use pgrelay_chat::{doctor as chat_doctor, schema as chat_schema};
 
 use crate::{
+    chain::Chain,
     chat::with_connection,
     cli::{DatabaseFlags, DoctorFlags, MigrateFlags, TableFlags, UninstallFlags},
     config::Values,
@@ -150,6 +151,7 @@ pub(super) async fn doctor(flags: &DoctorFlags, values: Values, out: Out<'_>) ->
             cure: Some(mistake.cure),
         })),
     }
+    findings.extend(published_keys(&values).await);
     for key in values.unknown() {
         findings.push(Line {
             name: "settings".to_owned(),
@@ -175,6 +177,21 @@ pub(super) async fn doctor(flags: &DoctorFlags, values: Values, out: Out<'_>) ->
     } else {
         Err(Error::Red(red))
     }
+}
+
+/// Whether the keys that others publish can be had.
+async fn published_keys(values: &Values) -> Option<Line> {
+    const NAME: &str = "JWK set";
+    let jwks = values.serve().ok()?.signing.published()?;
+    Some(match jwks.refresh().await {
+        Ok(keys) => Line::ok(NAME, &format!("{keys} keys")),
+        Err(error) => Line {
+            name: NAME.to_owned(),
+            verdict: Verdict::Red,
+            detail: Chain(&error).to_string(),
+            cure: Some("correct PGRELAY_JWKS, or what it names".to_owned()),
+        },
+    })
 }
 
 /// The checklists of the booking chat.
