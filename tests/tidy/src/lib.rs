@@ -9,6 +9,7 @@ mod documents;
 mod layout;
 mod licences;
 mod migrations;
+mod named_tests;
 mod reach;
 mod rust_source;
 mod sql_placement;
