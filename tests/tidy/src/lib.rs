@@ -10,6 +10,7 @@ mod figures;
 mod layout;
 mod licences;
 mod migrations;
+mod named_tests;
 mod reach;
 mod rust_source;
 mod sql_placement;
