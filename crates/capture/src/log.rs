@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use pgrelay_protocol::{Position, RefetchReason};
+use pgrelay_protocol::{Position, RefetchReason, Topic};
 use pgrelay_relay::{
     change::Page,
-    ports::{ChangeLog, Replay, ReplayError},
+    ports::{ChangeLog, MessageLog, Replay, ReplayError, StoredMessage},
 };
 use tokio::time::timeout;
 
@@ -227,6 +227,17 @@ impl ChangeLog for Log {
             }
         }
         .boxed()
+    }
+}
+
+impl MessageLog for Log {
+    fn replay(
+        &self,
+        _topic: Topic,
+        _since_ms: i64,
+        _limit: u8,
+    ) -> BoxFuture<'static, Result<Vec<StoredMessage>, ReplayError>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 }
 

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use futures::{FutureExt, future::BoxFuture};
-use pgrelay_protocol::{BindingSpec, Filter, NamePattern, Refusal};
+use pgrelay_protocol::{BindingSpec, Filter, NamePattern, Refusal, Topic};
 use pgrelay_relay::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},
-    ports::{Authorizer, BindingError, Claims, EvaluateError},
+    ports::{Authorizer, BindingError, ChannelError, ChannelRights, Claims, EvaluateError},
 };
 
 use crate::{
@@ -224,6 +224,20 @@ impl Authorizer for Resolver {
                             .map_or_else(|| error.to_string(), |code| format!("SQLSTATE {code}")),
                     )
                 })
+        }
+        .boxed()
+    }
+
+    fn channel(
+        &self,
+        _topic: Topic,
+        _claims: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ChannelRights, ChannelError>> {
+        async {
+            Err(ChannelError {
+                message: "private channels are not available".to_owned(),
+                retryable: false,
+            })
         }
         .boxed()
     }

@@ -164,12 +164,7 @@ pub fn decode_binary(vsn: Vsn, mut frame: Bytes) -> Result<ClientFrame, Malforme
         Encoding::Json
     };
     if encoding == Encoding::Json {
-        if json::is_too_deep(&frame) {
-            return Err(Malformed::TooDeep);
-        }
-        if !is_json(&frame) {
-            return Err(Malformed::Payload);
-        }
+        check_json(&frame)?;
     }
     Ok(ClientFrame {
         join_ref: Ref::from_bare(utf8(&join_ref)?),
@@ -181,6 +176,20 @@ pub fn decode_binary(vsn: Vsn, mut frame: Bytes) -> Result<ClientFrame, Malforme
             payload: frame,
         }),
     })
+}
+
+/// Checks that `payload` is JSON that every client can read.
+///
+/// # Errors
+/// [`Malformed::TooDeep`] and [`Malformed::Payload`].
+pub fn check_json(payload: &[u8]) -> Result<(), Malformed> {
+    if json::is_too_deep(payload) {
+        Err(Malformed::TooDeep)
+    } else if is_json(payload) {
+        Ok(())
+    } else {
+        Err(Malformed::Payload)
+    }
 }
 
 fn utf8(field: &[u8]) -> Result<&str, Malformed> {

@@ -148,6 +148,8 @@ pub enum JoinRefusal {
     Token(TokenError),
     /// The server is going down.
     Restarting,
+    /// Only private channels are served.
+    PrivateOnly,
     /// Too many connected clients.
     TooManyClients,
     /// Too many joins per second.
@@ -164,6 +166,8 @@ pub enum JoinRefusal {
     ReplayInvalid,
     /// The replay failed.
     ReplayFailed,
+    /// What the authorizer says, as it is.
+    Told(Box<str>),
     /// Anything else.
     Unknown,
 }
@@ -177,6 +181,7 @@ impl JoinRefusal {
             Self::Payload(error) => error.reason().into(),
             Self::Token(error) => error.join_text(),
             Self::Restarting => "RealtimeRestarting: Realtime is restarting, please standby".into(),
+            Self::PrivateOnly => "PrivateOnly: This project only allows private channels".into(),
             Self::TooManyClients => "ConnectionRateLimitReached: Too many connected users".into(),
             Self::TooManyJoins => "ClientJoinRateLimitReached: Too many joins per second".into(),
             Self::TooManyChannels => "ChannelRateLimitReached: Too many channels".into(),
@@ -189,7 +194,52 @@ impl JoinRefusal {
             Self::ReplayOnPublic => "UnableToReplayMessages: Replay is not allowed for public channels".into(),
             Self::ReplayInvalid => "UnableToReplayMessages: Replay params are not valid".into(),
             Self::ReplayFailed => "UnableToReplayMessages: Realtime was unable to replay messages".into(),
+            Self::Told(text) => text.to_string().into(),
             Self::Unknown => UNKNOWN.into(),
+        }
+    }
+}
+
+/// Why a channel is closed, other than over its token: the `message` of the `system` error before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelEnd<'a> {
+    /// A refreshed token may read nothing of the channel; holds its sub-topic.
+    NoPermission(&'a str),
+    /// A refreshed token may read less than the one before; holds the sub-topic.
+    LostPermission(&'a str),
+    /// What the authorizer says, as it is.
+    Told(&'a str),
+    /// Too many messages.
+    TooManyEvents,
+    /// Too many presence messages of everybody.
+    TooManyPresenceEvents,
+    /// Too many presence messages of this channel.
+    TooManyPresenceCalls,
+    /// Tracked more than a message may hold.
+    TrackTooLarge,
+    /// The database was not followed in time.
+    NotReady,
+}
+
+impl ChannelEnd<'_> {
+    /// The text.
+    #[must_use]
+    pub fn text(self) -> Cow<'static, str> {
+        match self {
+            Self::NoPermission(sub_topic) => {
+                format!("You do not have permissions to read from this Channel topic: {sub_topic}")
+                    .into()
+            }
+            Self::LostPermission(sub_topic) => format!(
+                "You no longer have permission to read from this Channel topic: {sub_topic}"
+            )
+            .into(),
+            Self::Told(text) => text.to_owned().into(),
+            Self::TooManyEvents => "Too many messages per second".into(),
+            Self::TooManyPresenceEvents => "Too many presence messages per second".into(),
+            Self::TooManyPresenceCalls => "Client presence rate limit exceeded".into(),
+            Self::TrackTooLarge => "Track message size exceeded".into(),
+            Self::NotReady => "Replication connection was not established in time".into(),
         }
     }
 }

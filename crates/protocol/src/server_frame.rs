@@ -225,7 +225,18 @@ pub fn user_broadcast(
     if message.encoding == Encoding::Binary {
         return None;
     }
-    head(out, vsn, &Ref::null(), &Ref::null(), topic, "broadcast");
+    broadcast_text(out, vsn, &Ref::null(), topic, message);
+    Some(FrameKind::Text)
+}
+
+fn broadcast_text(
+    out: &mut Vec<u8>,
+    vsn: Vsn,
+    join_ref: &Ref,
+    topic: &str,
+    message: &UserBroadcast<'_>,
+) {
+    head(out, vsn, join_ref, &Ref::null(), topic, "broadcast");
     out.extend_from_slice(b"{\"type\":\"broadcast\",\"event\":");
     json::write_string(out, message.event);
     out.extend_from_slice(b",\"payload\":");
@@ -236,7 +247,24 @@ pub fn user_broadcast(
     }
     out.push(b'}');
     tail(out, vsn, &Ref::null());
-    Some(FrameKind::Text)
+}
+
+/// Writes a stored broadcast for the one channel that asked for its replay: as text where it is
+/// JSON, since text frames can name the join. `None` as in [`user_broadcast`].
+pub fn replayed_broadcast(
+    out: &mut Vec<u8>,
+    vsn: Vsn,
+    join_ref: &Ref,
+    topic: &str,
+    message: &UserBroadcast<'_>,
+) -> Option<FrameKind> {
+    match message.encoding {
+        Encoding::Binary => user_broadcast(out, vsn, topic, message),
+        Encoding::Json => {
+            broadcast_text(out, vsn, join_ref, topic, message);
+            Some(FrameKind::Text)
+        }
+    }
 }
 
 /// Writes binary kind 4; `false`, and nothing written, when a field is too long for it.

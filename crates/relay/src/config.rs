@@ -21,6 +21,24 @@ pub struct Config {
     pub frame_bytes_max: usize,
     /// Channels of one socket.
     pub channels_per_client_max: usize,
+    /// Payload of one broadcast, and what one channel may track, in bytes.
+    pub payload_bytes_max: usize,
+    /// Sockets that have joined a channel, over all shards.
+    pub clients_max: Option<usize>,
+    /// Joins a second, over all shards.
+    pub joins_per_second_max: Option<u32>,
+    /// Broadcasts of clients and unknown events a second, over all shards.
+    pub events_per_second_max: Option<u32>,
+    /// Presence messages of clients a second, over all shards.
+    pub presence_events_per_second_max: Option<u32>,
+    /// Presence messages of one channel in one window.
+    pub presence_calls_max: Option<u32>,
+    /// How long that window is.
+    pub presence_window: Duration,
+    /// Channels that do not ask for it see who is present, too.
+    pub presence_enabled: bool,
+    /// Public channels are refused.
+    pub private_only: bool,
     /// `postgres_changes` entries of one channel that may go live; further ones are refused.
     pub bindings_per_channel_max: usize,
     /// Recent pages kept for clients that were away, in bytes. Shards share the pages.

@@ -6,6 +6,8 @@
 //! simulation.
 
 mod attach;
+mod authorize;
+mod broadcast;
 mod call;
 mod client;
 mod encode;
@@ -13,14 +15,21 @@ mod fanout;
 mod hold;
 mod live;
 mod notice;
+mod presence;
 mod replay;
 mod resolve;
+mod rooms;
 mod scan;
 mod subscription;
 mod tally;
 mod timer;
 
-use std::{collections::VecDeque, fmt, hash::RandomState, sync::Arc};
+use std::{
+    collections::VecDeque,
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
 
 use pgrelay_protocol::{BindingSpec, Position};
 use tokio::time::Instant;
@@ -28,6 +37,7 @@ use tokio::time::Instant;
 pub use call::{Answer, Call};
 pub use client::{Client, ClientKey, StreamRequest};
 pub use hold::{Evaluation, EvaluationKey};
+pub use rooms::{Member, MemberKey};
 pub use scan::{Scan, ScanKey};
 pub use subscription::{Subscription, SubscriptionKey};
 pub(crate) use tally::Tally;
@@ -37,17 +47,22 @@ use crate::{
     config::Config,
     filter::FilterTest,
     intern::Interner,
+    mail::{Delivery, Errand},
+    meters::Meters,
     outlet::Outlets,
     ports::{Claims, TokenVerifier},
     registry::Hits,
     ring::Ring,
     timers::Timers,
 };
+use authorize::Authorizations;
 use encode::Encoder;
 use hold::Evaluations;
 use live::Live;
+use presence::Presences;
 use replay::Replays;
 use resolve::Resolutions;
+use rooms::Rooms;
 use subscription::Binding;
 use timer::Timer;
 
@@ -92,6 +107,18 @@ pub struct Engine {
     encoder: Encoder,
     hits: Hits,
     tally: Tally,
+    /// Which shard this is, of all that the configuration names.
+    shard: usize,
+    meters: Arc<Meters>,
+    rooms: Rooms,
+    presences: Presences,
+    authorizations: Authorizations,
+    /// What was said and is not handed out yet.
+    pending: VecDeque<Delivery>,
+    /// What goes to the homes of topics on other shards.
+    errands: VecDeque<(usize, Errand)>,
+    /// What goes to other shards from here.
+    deliveries: VecDeque<(usize, Delivery)>,
 }
 
 /// One copy of what many have.
@@ -113,21 +140,37 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine without clients, before the first word of its source.
+    /// An engine without clients, before the first word of its source, that is alone.
     #[must_use]
-    pub fn new(config: Arc<Config>, tokens: Arc<dyn TokenVerifier>) -> Self {
+    pub fn new(config: Config, tokens: Arc<dyn TokenVerifier>) -> Self {
+        let config = Config {
+            shards: 1,
+            ..config
+        };
+        Self::one_of_many(config.into(), tokens, Arc::default(), 0)
+    }
+
+    /// The engine of one shard of many.
+    pub(crate) fn one_of_many(
+        config: Arc<Config>,
+        tokens: Arc<dyn TokenVerifier>,
+        meters: Arc<Meters>,
+        shard: usize,
+    ) -> Self {
         let nowhere = Position {
             epoch: 0,
             batch: 0,
             seq: 0,
             tag: 0,
         };
+        let marks = RandomState::new();
         Self {
             encoder: Encoder::new(config.cursor_key.clone()),
             ring: Ring::new(nowhere, config.ring_bytes_max),
             config,
             tokens,
-            marks: RandomState::new(),
+            presences: Presences::new(marks.hash_one(shard)),
+            marks,
             restarting: false,
             clients: Arena::new(),
             subscriptions: Arena::new(),
@@ -146,6 +189,13 @@ impl Engine {
             timers: Timers::new(),
             hits: Hits::default(),
             tally: Tally::default(),
+            shard,
+            meters,
+            rooms: Rooms::new(),
+            authorizations: Authorizations::default(),
+            pending: VecDeque::new(),
+            errands: VecDeque::new(),
+            deliveries: VecDeque::new(),
         }
     }
 
@@ -159,6 +209,16 @@ impl Engine {
             } => self.resolved(&spec, &claims, &outcome, turn),
             Answer::Evaluated { key, outcome } => self.evaluated(key, outcome, turn),
             Answer::Read { key, outcome } => self.has_read(key, outcome, turn),
+            Answer::Channel {
+                topic,
+                claims,
+                outcome,
+            } => self.channel_answered(topic, claims, &outcome, turn),
+            Answer::Messages {
+                client,
+                incarnation,
+                outcome,
+            } => self.messages_answered(client, incarnation, outcome, turn),
         }
     }
 
@@ -171,6 +231,7 @@ impl Engine {
     pub fn step(&mut self, turn: &mut Turn<'_>) -> bool {
         let more = self.step_live(turn);
         let more = self.step_replays(turn) || more;
+        let more = self.step_deliveries(turn) || more;
         self.ask_evaluations(turn);
         more
     }
@@ -181,5 +242,7 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+mod crowd_tests;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,8 @@ pub struct Metrics {
     bindings: Gauge,
     deliveries: Counter<u64, AtomicU64>,
     delivered_bytes: Counter<u64, AtomicU64>,
+    broadcasts: Counter<u64, AtomicU64>,
+    broadcast_bytes: Counter<u64, AtomicU64>,
     encoded: Counter<u64, AtomicU64>,
     pub(crate) overflows: Counter<u64, AtomicU64>,
     refetches: Family<Reason, Counter<u64, AtomicU64>>,
@@ -65,8 +67,18 @@ impl Metrics {
         );
         registry.register(
             "encoded",
-            "Distinct texts among those changes",
+            "Distinct texts among what was handed to clients",
             self.encoded.clone(),
+        );
+        registry.register(
+            "broadcasts",
+            "Broadcasts and presence messages handed to clients",
+            self.broadcasts.clone(),
+        );
+        registry.register(
+            "broadcast_bytes",
+            "Bytes of those messages",
+            self.broadcast_bytes.clone(),
         );
         registry.register(
             "overflows",
@@ -86,6 +98,12 @@ impl Metrics {
         if tally.deliveries > 0 {
             self.deliveries.inc_by(tally.deliveries);
             self.delivered_bytes.inc_by(tally.delivered_bytes);
+        }
+        if tally.broadcasts > 0 {
+            self.broadcasts.inc_by(tally.broadcasts);
+            self.broadcast_bytes.inc_by(tally.broadcast_bytes);
+        }
+        if tally.encoded > 0 {
             self.encoded.inc_by(tally.encoded);
         }
         if tally.channels != 0 {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use pgrelay_protocol::FrameKind;
 
 use crate::engine::ClientKey;
 
@@ -54,12 +55,29 @@ impl Parcel {
     /// An unmasked text frame around the concatenation of `parts`.
     #[must_use]
     pub fn text_frame(parts: &[&[u8]]) -> Self {
+        Self::frame(FrameKind::Text, parts)
+    }
+
+    /// An unmasked frame around the concatenation of `parts`.
+    #[must_use]
+    pub fn frame(kind: FrameKind, parts: &[&[u8]]) -> Self {
         const FINAL_TEXT: u8 = 0x81;
+        const FINAL_BINARY: u8 = 0x82;
+        Self::of(
+            match kind {
+                FrameKind::Text => FINAL_TEXT,
+                FrameKind::Binary => FINAL_BINARY,
+            },
+            parts,
+        )
+    }
+
+    fn of(head: u8, parts: &[&[u8]]) -> Self {
         const LENGTH_16: u8 = 126;
         const LENGTH_64: u8 = 127;
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let mut frame = BytesMut::with_capacity(10 + length);
-        frame.put_u8(FINAL_TEXT);
+        frame.put_u8(head);
         match (u8::try_from(length), u16::try_from(length)) {
             (Ok(length), _) if length < LENGTH_16 => frame.put_u8(length),
             (_, Ok(length)) => {
@@ -89,6 +107,8 @@ pub enum Goodbye {
     Oversize,
     /// The client does not take what it asked for (1013); it may come back and resume.
     Overflow,
+    /// More clients join than the operator allows (1001).
+    Away,
 }
 
 impl Goodbye {
@@ -101,6 +121,7 @@ impl Goodbye {
             Self::Protocol => 1002,
             Self::Oversize => 1009,
             Self::Overflow => 1013,
+            Self::Away => 1001,
         }
     }
 }
@@ -117,6 +138,9 @@ pub trait Outlets {
     /// Whether so much waits for `client` that a replay should pause. Whoever says so calls
     /// [`Engine::drained`](crate::engine::Engine::drained) once it is no longer so.
     fn is_full(&mut self, client: ClientKey) -> bool;
+
+    /// Has `client` closed after what waits for it.
+    fn close(&mut self, client: ClientKey, goodbye: Goodbye);
 }
 
 #[cfg(test)]

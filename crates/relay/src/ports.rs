@@ -2,9 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use pgrelay_protocol::{BindingSpec, Position, RefetchReason, TokenError};
+use pgrelay_protocol::{BindingSpec, Position, RefetchReason, TokenError, Topic};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     change::Page,
@@ -30,6 +32,35 @@ pub enum FeedEvent {
     /// Tables, publication, privileges or row security changed: failed and wildcard bindings may
     /// be resolved again.
     CatalogChanged,
+    /// Messages that were stored in the database, in commit order with the pages around them. Every
+    /// shard delivers them to its channels of their topic and privacy.
+    Messages(Arc<[StoredMessage]>),
+}
+
+/// A broadcast that lives in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its row's key; tells a replayed message from a live one.
+    pub id: Uuid,
+    /// The topic without `realtime:`.
+    pub topic: Box<str>,
+    /// The event's name.
+    pub event: Box<str>,
+    /// For private channels, or for public ones; never for both.
+    pub private: bool,
+    /// What it says.
+    pub payload: StoredPayload,
+    /// When it was stored, in microseconds of Unix time.
+    pub inserted_at_us: i64,
+}
+
+/// What a stored message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredPayload {
+    /// JSON text.
+    Json(Box<str>),
+    /// Bytes, which clients of vsn 1 do not receive.
+    Binary(Bytes),
 }
 
 /// Hands events to every shard; waits while a shard's queue is full, so the log is the buffer.
@@ -82,6 +113,18 @@ pub enum ReplayError {
     Unavailable(String),
 }
 
+/// Messages stored in the database, for channels that join later.
+pub trait MessageLog: Send + Sync + 'static {
+    /// The newest at most `limit` private messages of `topic` that were stored at or after
+    /// `since_ms` (milliseconds of Unix time), oldest first.
+    fn replay(
+        &self,
+        topic: Topic,
+        since_ms: i64,
+        limit: u8,
+    ) -> BoxFuture<'static, Result<Vec<StoredMessage>, ReplayError>>;
+}
+
 /// Who is asking: verified claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claims {
@@ -119,6 +162,35 @@ pub trait Authorizer: Send + Sync + 'static {
         changes: Vec<u32>,
         tests: Arc<[FilterTest]>,
     ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>>;
+
+    /// What the policies allow these claims on a private `topic`.
+    fn channel(
+        &self,
+        topic: Topic,
+        claims: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ChannelRights, ChannelError>>;
+}
+
+/// What policies allow on a private topic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChannelRights {
+    /// Join, and receive broadcasts.
+    pub read: bool,
+    /// Send broadcasts.
+    pub write: bool,
+    /// See who is present.
+    pub presence_read: bool,
+    /// Be present.
+    pub presence_write: bool,
+}
+
+/// The rights on a private topic could not be found out; the text goes to the client as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelError {
+    /// What a client reads.
+    pub message: String,
+    /// The cause may pass by itself (database away): ask again.
+    pub retryable: bool,
 }
 
 /// Why a binding is not live; the text goes to the client as it is.

@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     engine::StreamRequest,
+    mail::{Cast, Errand, home},
+    meters::Meters,
     metrics::Metrics,
-    ports::{Authorizer, ChangeLog, Claims, Feed, FeedEvent, Stopped, TokenVerifier},
-    shard::Shard,
+    ports::{Authorizer, ChangeLog, Claims, Feed, FeedEvent, MessageLog, Stopped, TokenVerifier},
+    shard::{Shard, mailbox},
     stream::EventStream,
 };
 
@@ -35,6 +37,8 @@ const FEED_MAX: usize = 16;
 pub struct Ports {
     /// Past changes.
     pub log: Arc<dyn ChangeLog>,
+    /// Messages stored in the database.
+    pub messages: Arc<dyn MessageLog>,
     /// What only the database decides.
     pub authorizer: Arc<dyn Authorizer>,
     /// What a token says.
@@ -109,6 +113,8 @@ pub enum SubscribeError {
 pub struct Relay {
     shards: Arc<[Door]>,
     drain: Arc<Drain>,
+    config: Arc<Config>,
+    meters: Arc<Meters>,
 }
 
 /// The way into one shard.
@@ -116,46 +122,59 @@ pub struct Relay {
 struct Door {
     visitors: mpsc::Sender<Visitor>,
     feed: mpsc::Sender<FeedEvent>,
+    errands: mpsc::Sender<Errand>,
     load: Arc<AtomicUsize>,
+}
+
+/// Why no further socket is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowded {
+    /// Too many clients are connected.
+    Clients,
+    /// Too many joins in this second.
+    Joins,
 }
 
 /// Makes a relay and the shards that do its work once they run.
 #[must_use]
 pub fn build(config: Config, ports: &Ports, metrics: &Arc<Metrics>) -> (Relay, Vec<Shard>) {
+    let count = config.shards.max(1);
     let (config, drain) = (Arc::new(config), Arc::new(Drain::default()));
-    let (doors, shards): (Vec<_>, Vec<_>) = (0..config.shards.max(1))
-        .map(|_| {
-            let (visitors_in, visitors) = mpsc::channel(VISITORS_MAX);
-            let (feed_in, feed) = mpsc::channel(FEED_MAX);
-            let load = Arc::new(AtomicUsize::new(0));
-            let door = Door {
-                visitors: visitors_in,
-                feed: feed_in,
-                load: Arc::clone(&load),
-            };
-            let (config, ports, metrics) =
-                (Arc::clone(&config), ports.clone(), Arc::clone(metrics));
-            (
-                door,
-                Shard {
-                    config,
-                    ports,
-                    metrics,
-                    visitors,
-                    feed,
-                    load,
-                    drain: Arc::clone(&drain),
-                },
-            )
-        })
-        .unzip();
-    (
-        Relay {
-            shards: doors.into(),
-            drain,
-        },
-        shards,
-    )
+    let meters = Arc::new(Meters::default());
+    let (peers, mailboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox()).unzip();
+    let made = mailboxes.into_iter().enumerate().map(|(index, mailbox)| {
+        let (visitors_in, visitors) = mpsc::channel(VISITORS_MAX);
+        let (feed_in, feed) = mpsc::channel(FEED_MAX);
+        let load = Arc::new(AtomicUsize::new(0));
+        let door = Door {
+            visitors: visitors_in,
+            feed: feed_in,
+            errands: peers[index].errands.clone(),
+            load: Arc::clone(&load),
+        };
+        let shard = Shard {
+            config: Arc::clone(&config),
+            ports: ports.clone(),
+            metrics: Arc::clone(metrics),
+            visitors,
+            feed,
+            index,
+            meters: Arc::clone(&meters),
+            peers: peers.clone(),
+            mailbox,
+            load,
+            drain: Arc::clone(&drain),
+        };
+        (door, shard)
+    });
+    let (doors, shards): (Vec<_>, Vec<_>) = made.unzip();
+    let relay = Relay {
+        shards: doors.into(),
+        drain,
+        config,
+        meters,
+    };
+    (relay, shards)
 }
 
 impl Relay {
@@ -172,6 +191,52 @@ impl Relay {
                 door.load.fetch_sub(1, Ordering::AcqRel);
                 Busy
             })
+    }
+
+    /// Has `cast` told to every channel of its topic. Waits while the topic's shard is busy.
+    ///
+    /// # Errors
+    /// When the relay has stopped.
+    pub async fn tell(&self, cast: Cast) -> Result<(), Stopped> {
+        let shard = home(&cast.topic, self.shards.len());
+        let errands = &self.shards[shard].errands;
+        let told = errands.send(Errand::Tell(cast)).await;
+        told.map_err(|_closed| Stopped)
+    }
+
+    /// Whether a socket at Unix time `now`, in seconds, comes too many.
+    #[must_use]
+    pub fn crowded(&self, now: u64) -> Option<Crowded> {
+        let joins_max = self.config.joins_per_second_max;
+        if self.meters.is_full(self.config.clients_max) {
+            Some(Crowded::Clients)
+        } else if joins_max.is_some_and(|max| self.meters.joins.count(now) >= max) {
+            Some(Crowded::Joins)
+        } else {
+            None
+        }
+    }
+
+    /// Counts `amount` messages at Unix time `now`, in seconds, as clients' broadcasts are.
+    /// `false`, and nothing counted, when they are too many.
+    #[must_use]
+    pub fn admits_events(&self, now: u64, amount: u32) -> bool {
+        let max = self.config.events_per_second_max;
+        self.meters.events.take(now, amount, max)
+    }
+
+    /// What clients have said in the second `now`, and what they may say in one, where that is
+    /// limited.
+    #[must_use]
+    pub fn event_rate(&self, now: u64) -> Option<(u32, u32)> {
+        let max = self.config.events_per_second_max?;
+        Some((self.meters.events.count(now), max))
+    }
+
+    /// Largest payload of one broadcast, in bytes.
+    #[must_use]
+    pub fn payload_bytes_max(&self) -> usize {
+        self.config.payload_bytes_max
     }
 
     /// Subscribes a client without channels. Whether its bindings are live, and why not, comes as

@@ -1,8 +1,14 @@
 //! The life of the channels of one socket.
 //!
-//! Pure: a frame of the client or the passing of time goes in, effects come out. Joins, tokens and
-//! leaves are decided here; what a channel receives is the engine's business. Refuses to know
-//! sockets, tables and positions. Called by the engine.
+//! Pure: a frame of the client, an answer or the passing of time goes in, effects come out. Joins,
+//! tokens, rights and leaves are decided here; what a channel receives is the engine's business.
+//! Refuses to know sockets, tables and positions. Called by the engine.
+
+mod authorize;
+mod broadcast;
+mod join;
+mod presence;
+mod refresh;
 
 use std::{
     fmt,
@@ -11,15 +17,24 @@ use std::{
 };
 
 use pgrelay_protocol::{
-    ClientEvent, ClientFrame, JoinBinding, JoinConfig, JoinRefusal, Outcome, Ref, ReplyTo,
-    SystemMessage, TokenError, TokenField, Topic, TopicError, Vsn, server_frame,
+    ClientEvent, ClientFrame, JoinBinding, Outcome, Ref, ReplyTo, SystemMessage, Topic, Vsn,
+    server_frame,
 };
-use serde_json::value::RawValue;
+use uuid::Uuid;
 
+pub use crate::mail::PresenceWish;
 use crate::{
-    engine::SubscriptionKey,
-    ports::{Claims, TokenVerifier},
+    config::Config,
+    engine::{MemberKey, Now, SubscriptionKey},
+    mail::Body,
+    meters::Meters,
+    ports::{ChannelRights, Claims, TokenVerifier},
 };
+use join::Joining;
+use presence::Presence;
+
+/// Frames kept for a channel whose join is not decided; to more of them it is not joined.
+const WAITING_MAX: usize = 32;
 
 /// The channels of one socket, and what it connected with.
 #[derive(Debug)]
@@ -29,9 +44,11 @@ pub struct Session {
     claims: Arc<Claims>,
     channels: Vec<Channel>,
     joins: u32,
+    /// It counts as a client that has joined.
+    is_counted: bool,
 }
 
-/// One joined topic.
+/// One joined topic, or one that is being joined.
 #[derive(Debug)]
 struct Channel {
     incarnation: Incarnation,
@@ -41,6 +58,20 @@ struct Channel {
     /// Unix time, seconds.
     expires_at: Option<u64>,
     subscription: Option<SubscriptionKey>,
+    member: Option<MemberKey>,
+    /// Policies decide what it may do.
+    private: bool,
+    /// Its broadcasts are answered.
+    acks: bool,
+    /// Its broadcasts come back to it.
+    hears_itself: bool,
+    /// All of them on a public channel.
+    rights: ChannelRights,
+    presence: Presence,
+    /// Whose rights were asked for and are not known yet.
+    asked: Option<Arc<Claims>>,
+    /// What its join waits with.
+    joining: Option<Box<Joining>>,
 }
 
 /// Tells the channels of a session apart for ever; joining a topic again makes another one.
@@ -51,13 +82,26 @@ pub struct Incarnation(u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct TokenMark(u64);
 
+/// What a channel is given of what is said on its topic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hearing {
+    /// Broadcasts of others.
+    pub broadcasts: bool,
+    /// Who comes and goes.
+    pub presence: bool,
+    /// Its own broadcasts.
+    pub itself: bool,
+}
+
 /// What decisions depend on besides the session itself.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
-    /// Channels a session may have.
-    pub channels_max: usize,
-    /// Unix time, seconds.
-    pub unix_now: u64,
+    /// What clients may do.
+    pub config: &'a Config,
+    /// What all of them do together.
+    pub(crate) meters: &'a Meters,
+    /// The time.
+    pub now: Now,
     /// The server goes down and takes no joins.
     pub restarting: bool,
     /// Judges tokens.
@@ -77,8 +121,12 @@ impl fmt::Debug for Rules<'_> {
 pub enum Effect {
     /// Send the text of one message.
     Say(Vec<u8>),
+    /// Send the bytes of one binary message.
+    SayBinary(Vec<u8>),
     /// Send the texts of messages when the join error delay has passed.
     SayLater(Vec<Vec<u8>>),
+    /// Close the socket: too many clients join.
+    TurnAway,
     /// A channel is joined; its bindings may go live.
     Open(Opening),
     /// A channel has another token: its bindings have to be resolved again.
@@ -87,6 +135,48 @@ pub enum Effect {
     Shut(SubscriptionKey),
     /// Call [`Session::expire`] at this Unix time.
     ExpireAt(Incarnation, u64),
+    /// Call [`Session::authorized`] with what policies allow.
+    Authorize(Incarnation, Topic, Arc<Claims>),
+    /// Call [`Session::replayed`] with stored messages.
+    Replay(Incarnation, Topic, ReplayWish),
+    /// A channel hears its topic, at once or once it is released; call [`Session::seated`].
+    Seat(Seating),
+    /// A channel was given its replay, which was these messages.
+    Release(Incarnation, Box<[Uuid]>),
+    /// A channel hears something else.
+    Hear(Incarnation, Hearing),
+    /// A channel is gone.
+    Unseat(MemberKey),
+    /// A channel says something.
+    Broadcast(Incarnation, Body),
+    /// A channel comes, goes, or wants to know who is there.
+    Presence(Incarnation, PresenceWish),
+    /// Call [`Session::ready`] when the database is followed.
+    AwaitReady(Incarnation),
+}
+
+/// Which stored messages a channel is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayWish {
+    /// Those since then, in milliseconds of Unix time.
+    pub since_ms: i64,
+    /// The newest so many.
+    pub limit: u8,
+}
+
+/// A channel that hears its topic.
+#[derive(Debug)]
+pub struct Seating {
+    /// Which channel.
+    pub incarnation: Incarnation,
+    /// Its topic.
+    pub topic: Topic,
+    /// Among the private channels.
+    pub private: bool,
+    /// What it hears.
+    pub hearing: Hearing,
+    /// What it hears is kept until it is released.
+    pub held: bool,
 }
 
 /// A new channel, as its subscription sees it.
@@ -116,6 +206,7 @@ impl Session {
             claims,
             channels: Vec::new(),
             joins: 0,
+            is_counted: false,
         }
     }
 
@@ -125,62 +216,98 @@ impl Session {
         self.vsn
     }
 
-    /// How many channels are joined.
+    /// How many channels there are.
     #[must_use]
     pub fn channel_count(&self) -> usize {
         self.channels.len()
     }
 
-    /// The subscriptions of all channels.
-    pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionKey> {
-        self.channels
-            .iter()
-            .filter_map(|channel| channel.subscription)
+    /// Whether it was counted as a client that has joined.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.is_counted
     }
 
-    /// Remembers the subscription that was made for a channel.
-    pub fn attach(&mut self, incarnation: Incarnation, subscription: SubscriptionKey) {
-        if let Some(channel) = self
-            .channels
+    /// What all channels hold of the engine.
+    pub fn holdings(&self) -> impl Iterator<Item = (Option<SubscriptionKey>, Option<MemberKey>)> {
+        self.channels
+            .iter()
+            .map(|channel| (channel.subscription, channel.member))
+    }
+
+    /// Remembers the subscription that was made for a channel. `false` when the channel is gone.
+    pub fn attach(&mut self, incarnation: Incarnation, subscription: SubscriptionKey) -> bool {
+        let channel = self.find_mut(incarnation);
+        channel
+            .map(|it| it.subscription = Some(subscription))
+            .is_some()
+    }
+
+    /// Remembers the seat that a channel was given. `false` when the channel is gone.
+    pub fn seated(&mut self, incarnation: Incarnation, member: MemberKey) -> bool {
+        let channel = self.find_mut(incarnation);
+        channel.map(|it| it.member = Some(member)).is_some()
+    }
+
+    /// The seat of a channel.
+    #[must_use]
+    pub fn member(&self, incarnation: Incarnation) -> Option<MemberKey> {
+        self.channels[self.place(incarnation)?].member
+    }
+
+    /// The topic of a channel, and the reference all its messages carry.
+    #[must_use]
+    pub fn address(&self, incarnation: Incarnation) -> Option<(&Topic, &Ref)> {
+        let channel = &self.channels[self.place(incarnation)?];
+        Some((&channel.topic, &channel.join_ref))
+    }
+
+    fn place(&self, incarnation: Incarnation) -> Option<usize> {
+        self.channels
+            .iter()
+            .position(|channel| channel.incarnation == incarnation)
+    }
+
+    fn find_mut(&mut self, incarnation: Incarnation) -> Option<&mut Channel> {
+        self.channels
             .iter_mut()
             .find(|channel| channel.incarnation == incarnation)
-        {
-            channel.subscription = Some(subscription);
-        }
     }
 
     /// Handles one frame of the client.
     pub fn receive(&mut self, frame: ClientFrame, rules: Rules<'_>) -> Effects {
-        let ClientFrame {
-            join_ref,
-            reference,
-            topic,
-            event,
-        } = frame;
-        let request = Request {
-            join_ref,
-            reference,
-            topic,
-        };
         let place = self
             .channels
             .iter()
-            .position(|channel| channel.topic.as_str() == &*request.topic);
+            .position(|channel| channel.topic.as_str() == &*frame.topic);
+        if let Some(place) = place
+            && let Some(joining) = &mut self.channels[place].joining
+            && !matches!(frame.event, ClientEvent::Join(_) | ClientEvent::Leave)
+        {
+            if joining.waiting.len() < WAITING_MAX {
+                joining.waiting.push(frame);
+                return Effects::new();
+            }
+            return vec![self.unmatched(&Request::of(frame).0)];
+        }
+        let (request, event) = Request::of(frame);
         match (event, place) {
             (ClientEvent::Heartbeat, _) => vec![say(|out| {
                 server_frame::heartbeat_reply(out, self.vsn, &request.reference);
             })],
-            (ClientEvent::Join(payload), place) => self.join(&request, &payload, place, rules),
+            (ClientEvent::Join(payload), place) => self.join(request, &payload, place, rules),
             (ClientEvent::Leave, Some(place)) => self.leave(&request, place),
             (ClientEvent::Leave, None) => vec![self.done(&request)],
             (ClientEvent::AccessToken(payload), Some(place)) => {
                 self.refresh(&payload, place, rules)
             }
-            // Broadcast and presence have their own part of the house; nothing is pretended here.
-            (
-                ClientEvent::Broadcast(_) | ClientEvent::Presence(_) | ClientEvent::Unknown(_),
-                Some(_),
-            ) => Effects::new(),
+            (ClientEvent::Broadcast(push), Some(place)) => {
+                self.broadcast(&request, push, place, rules)
+            }
+            (ClientEvent::Presence(payload), Some(place)) => {
+                self.presence(&request, &payload, place, rules)
+            }
+            (ClientEvent::Unknown(_), Some(place)) => self.count_event(place, rules),
             (
                 ClientEvent::AccessToken(_)
                 | ClientEvent::Broadcast(_)
@@ -191,115 +318,34 @@ impl Session {
         }
     }
 
-    /// Closes the channel if its token has expired by now.
-    pub fn expire(&mut self, incarnation: Incarnation, rules: Rules<'_>) -> Effects {
-        let Some(place) = self
-            .channels
-            .iter()
-            .position(|channel| channel.incarnation == incarnation)
-        else {
+    /// The database is followed, or was not in time.
+    pub fn ready(&mut self, incarnation: Incarnation, in_time: bool) -> Effects {
+        let Some(place) = self.place(incarnation) else {
             return Effects::new();
         };
-        match self.channels[place].expires_at {
-            None => Effects::new(),
-            Some(expires_at) if expires_at > rules.unix_now => {
-                vec![Effect::ExpireAt(incarnation, expires_at)]
-            }
-            Some(expires_at) => self.fail(place, &TokenError::Expired(rules.unix_now - expires_at)),
+        if !in_time {
+            return self.fail(place, &pgrelay_protocol::ChannelEnd::NotReady.text());
         }
+        vec![self.system(place, SystemMessage::ReplicationReady)]
     }
 
-    fn join(
-        &mut self,
-        request: &Request,
-        payload: &RawValue,
-        place: Option<usize>,
-        rules: Rules<'_>,
-    ) -> Effects {
-        // Whatever becomes of the join, it ends the channel it joins again.
-        let replaced = place.map(|place| self.channels.swap_remove(place));
-        let mut effects: Effects = replaced
-            .iter()
-            .filter_map(|old| old.subscription)
-            .map(Effect::Shut)
-            .collect();
-        let close = replaced.map(|old| {
-            text(|out| server_frame::close(out, self.vsn, &old.join_ref, &request.topic))
-        });
-        let to = request.reply_to(&request.join_ref);
-        match self.admit(&request.topic, payload, rules) {
-            Ok((topic, config, token, claims)) => {
-                self.joins = self.joins.wrapping_add(1);
-                let incarnation = Incarnation(self.joins);
-                effects.push(say(|out| {
-                    server_frame::join_reply(out, self.vsn, to, &config.postgres_changes);
-                }));
-                effects.extend(close.map(Effect::Say));
-                effects.extend(
-                    claims
-                        .expires_at
-                        .map(|at| Effect::ExpireAt(incarnation, at)),
-                );
-                let join_ref = request.join_ref.clone();
-                // Most sessions have one channel, and Vec would start with four.
-                self.channels.reserve_exact(1);
-                self.channels.push(Channel {
-                    incarnation,
-                    topic: topic.clone(),
-                    join_ref: join_ref.clone(),
-                    token,
-                    expires_at: claims.expires_at,
-                    subscription: None,
-                });
-                let bindings = config.postgres_changes;
-                effects.push(Effect::Open(Opening {
-                    incarnation,
-                    topic,
-                    join_ref,
-                    bindings,
-                    claims,
-                }));
-            }
-            Err(JoinRefusal::Topic(TopicError::Unmatched)) => effects.push(self.unmatched(request)),
-            Err(refusal) => {
-                let reply = text(|out| server_frame::refusal(out, self.vsn, to, &refusal.reason()));
-                effects.push(Effect::SayLater([reply].into_iter().chain(close).collect()));
-            }
-        }
-        effects
-    }
-
-    /// Checks a join, in the order the wire prescribes.
-    fn admit(
-        &self,
-        topic: &str,
-        payload: &RawValue,
-        rules: Rules<'_>,
-    ) -> Result<(Topic, JoinConfig, TokenMark, Arc<Claims>), JoinRefusal> {
-        let topic = Topic::parse(topic).map_err(JoinRefusal::Topic)?;
-        let config = JoinConfig::parse(payload).map_err(JoinRefusal::Payload)?;
-        if rules.restarting {
-            return Err(JoinRefusal::Restarting);
-        }
-        if self.channels.len() >= rules.channels_max {
-            return Err(JoinRefusal::TooManyChannels);
-        }
-        let (token, claims) = match config.token() {
-            Some(token) => {
-                let claims = rules
-                    .tokens
-                    .verify(token, rules.unix_now)
-                    .map_err(JoinRefusal::Token)?;
-                (TokenMark::of(token, rules.marks), claims)
-            }
-            None => (self.token, Arc::clone(&self.claims)),
-        };
-        match claims.expires_at {
-            Some(at) if at <= rules.unix_now => {
-                Err(JoinRefusal::Token(TokenError::Expired(rules.unix_now - at)))
-            }
-            Some(_) | None => Ok((topic, config, token, claims)),
-        }
+    /// What each joined channel is told before an operator closes the socket.
+    #[must_use]
+    pub fn farewell(&self) -> Vec<Vec<u8>> {
+        let joined = self.channels.iter().filter(|it| it.joining.is_none());
+        joined
+            .map(|channel| {
+                text(|out| {
+                    server_frame::system(
+                        out,
+                        self.vsn,
+                        &Ref::null(),
+                        &channel.topic,
+                        SystemMessage::Disconnect,
+                    );
+                })
+            })
+            .collect()
     }
 
     fn leave(&mut self, request: &Request, place: usize) -> Effects {
@@ -313,41 +359,18 @@ impl Session {
         effects
     }
 
-    fn refresh(&mut self, payload: &RawValue, place: usize, rules: Rules<'_>) -> Effects {
-        let field = TokenField::parse_push(payload);
-        let token = match field.as_str() {
-            Some(token) if !field.is_api_key() => token,
-            Some(_) | None => return Effects::new(),
-        };
-        let mark = TokenMark::of(token, rules.marks);
-        let channel = &mut self.channels[place];
-        if mark == channel.token {
+    /// Counts an event of a client; ends the channel when there are too many.
+    fn count_event(&mut self, place: usize, rules: Rules<'_>) -> Effects {
+        let max = rules.config.events_per_second_max;
+        if rules.meters.events.take(rules.now.unix, 1, max) {
             return Effects::new();
         }
-        match rules.tokens.verify(token, rules.unix_now) {
-            Ok(claims) => {
-                channel.token = mark;
-                channel.expires_at = claims.expires_at;
-                let expiry = claims
-                    .expires_at
-                    .map(|at| Effect::ExpireAt(channel.incarnation, at));
-                let reclaim = channel
-                    .subscription
-                    .map(|subscription| Effect::Reclaim(subscription, claims));
-                expiry.into_iter().chain(reclaim).collect()
-            }
-            Err(error) => self.fail(place, &error),
-        }
+        self.fail(place, &pgrelay_protocol::ChannelEnd::TooManyEvents.text())
     }
 
-    /// Ends a channel over its token: says why, then closes it.
-    fn fail(&mut self, place: usize, error: &TokenError) -> Effects {
-        let channel = &self.channels[place];
-        let reason = error.refresh_text();
-        let message = SystemMessage::Closing(&reason);
-        let notice = say(|out| {
-            server_frame::system(out, self.vsn, &channel.join_ref, &channel.topic, message);
-        });
+    /// Ends a channel: says why, then closes it.
+    fn fail(&mut self, place: usize, reason: &str) -> Effects {
+        let notice = self.system(place, SystemMessage::Closing(reason));
         let mut effects = self.close(place);
         effects.insert(0, notice);
         effects
@@ -358,22 +381,31 @@ impl Session {
         let close = say(|out| {
             server_frame::close(out, self.vsn, &channel.join_ref, channel.topic.as_str());
         });
-        [close]
-            .into_iter()
-            .chain(channel.subscription.map(Effect::Shut))
-            .collect()
+        [close].into_iter().chain(channel.losses()).collect()
+    }
+
+    fn system(&self, place: usize, message: SystemMessage<'_>) -> Effect {
+        let channel = &self.channels[place];
+        say(|out| {
+            server_frame::system(out, self.vsn, &channel.join_ref, &channel.topic, message);
+        })
     }
 
     /// The ok reply that says nothing.
     fn done(&self, request: &Request) -> Effect {
+        self.reply(request, Outcome::DONE)
+    }
+
+    fn reply(&self, request: &Request, outcome: Outcome<'_>) -> Effect {
         say(|out| {
-            server_frame::reply(
-                out,
-                self.vsn,
-                request.reply_to(&request.join_ref),
-                Outcome::DONE,
-            );
+            server_frame::reply(out, self.vsn, request.reply_to(&request.join_ref), outcome);
         })
+    }
+
+    /// The reply to a push on a channel, whatever join the push named.
+    fn answer(&self, place: usize, request: &Request, outcome: Outcome<'_>) -> Effect {
+        let join_ref = &self.channels[place].join_ref;
+        say(|out| server_frame::reply(out, self.vsn, request.reply_to(join_ref), outcome))
     }
 
     fn unmatched(&self, request: &Request) -> Effect {
@@ -381,7 +413,26 @@ impl Session {
     }
 }
 
+impl Channel {
+    /// What the engine has to let go of when the channel is gone.
+    fn losses(&self) -> impl Iterator<Item = Effect> + use<> {
+        let subscription = self.subscription.map(Effect::Shut);
+        subscription
+            .into_iter()
+            .chain(self.member.map(Effect::Unseat))
+    }
+
+    fn hearing(&self) -> Hearing {
+        Hearing {
+            broadcasts: self.rights.read,
+            presence: !self.private || self.presence.is_enabled && self.rights.presence_read,
+            itself: self.hears_itself,
+        }
+    }
+}
+
 /// A frame without its event.
+#[derive(Debug)]
 struct Request {
     join_ref: Ref,
     reference: Ref,
@@ -389,6 +440,21 @@ struct Request {
 }
 
 impl Request {
+    fn of(frame: ClientFrame) -> (Self, ClientEvent) {
+        let ClientFrame {
+            join_ref,
+            reference,
+            topic,
+            event,
+        } = frame;
+        let request = Self {
+            join_ref,
+            reference,
+            topic,
+        };
+        (request, event)
+    }
+
     fn reply_to<'a>(&'a self, join_ref: &'a Ref) -> ReplyTo<'a> {
         ReplyTo {
             join_ref,

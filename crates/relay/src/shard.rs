@@ -7,6 +7,7 @@
 
 mod calls;
 mod outlets;
+mod peers;
 mod ready;
 mod socket;
 mod worker;
@@ -28,10 +29,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
+    meters::Meters,
     metrics::Metrics,
     ports::FeedEvent,
     relay::{Drain, Ports, Visitor},
 };
+pub(crate) use peers::{Mailbox, Peer, mailbox};
 use worker::Worker;
 
 /// A shard that does not run yet.
@@ -41,6 +44,11 @@ pub struct Shard {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) visitors: mpsc::Receiver<Visitor>,
     pub(crate) feed: mpsc::Receiver<FeedEvent>,
+    /// Which of all shards it is.
+    pub(crate) index: usize,
+    pub(crate) meters: Arc<Meters>,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) mailbox: Mailbox,
     /// Clients it has, and those on their way to it.
     pub(crate) load: Arc<AtomicUsize>,
     pub(crate) drain: Arc<Drain>,

@@ -4,6 +4,7 @@
 
 mod accept;
 mod answer;
+mod broadcast;
 mod events;
 mod metrics;
 mod probes;
@@ -13,8 +14,9 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     http::{HeaderName, Method, StatusCode, header},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use prometheus_client::registry::Registry;
 use tower::ServiceBuilder;
@@ -26,6 +28,7 @@ use tower_http::{
 
 pub use accept::{Accept, bind};
 pub use answer::Refusal;
+pub use broadcast::Speakers;
 pub use events::Streams;
 pub use metrics::Metrics;
 pub use probes::{Probe, Readiness};
@@ -45,6 +48,10 @@ pub struct Routes {
     pub gate: Arc<Gate>,
     /// Serves event streams.
     pub streams: Arc<Streams>,
+    /// Takes broadcasts.
+    pub speakers: Speakers,
+    /// Largest body of a broadcast, in bytes.
+    pub broadcast_bytes_max: usize,
     /// Whether the process can serve.
     pub readiness: Arc<dyn Probe>,
     /// All metrics.
@@ -79,6 +86,27 @@ pub fn router(routes: Routes, extra: Router) -> Router {
                 ))
                 .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX)),
         );
+    let said = Router::new()
+        .route("/api/broadcast", post(broadcast::batch))
+        .route("/realtime/v1/api/broadcast", post(broadcast::batch))
+        .route(
+            "/api/broadcast/{topic}/events/{event}",
+            post(broadcast::single),
+        )
+        .route(
+            "/realtime/v1/api/broadcast/{topic}/events/{event}",
+            post(broadcast::single),
+        )
+        .with_state(routes.speakers)
+        .layer(DefaultBodyLimit::disable())
+        .layer(
+            ServiceBuilder::new()
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::REQUEST_TIMEOUT,
+                    REQUEST_TIMEOUT,
+                ))
+                .layer(RequestBodyLimitLayer::new(routes.broadcast_bytes_max)),
+        );
     let lasting = Router::new()
         .route("/socket/websocket", any(upgrade::upgrade))
         .route("/realtime/v1/websocket", any(upgrade::upgrade))
@@ -89,7 +117,7 @@ pub fn router(routes: Routes, extra: Router) -> Router {
                 .route("/realtime/v1/events", get(events::events))
                 .with_state(routes.streams),
         );
-    quick.merge(lasting).layer(cors())
+    quick.merge(said).merge(lasting).layer(cors())
 }
 
 /// Any origin: tokens are never in cookies, so a page can do nothing its key could not do.

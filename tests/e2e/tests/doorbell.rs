@@ -65,6 +65,20 @@ async fn assert_none_lost(relay: &Relay) {
     assert_eq!(lost, 0.0, "a writer did not ring");
 }
 
+/// No batch waited longer for its STEP than anything in the relay ever sleeps (the safety poll, the
+/// pause beside long transactions: 250 ms each), with room for a machine that is busy. The first
+/// row of a batch is the one that waited longest.
+async fn assert_bounded_delay(session: &Session) {
+    const SECONDS_MAX: f64 = 5.0;
+    let longest = "select extract(epoch from max(l.at - g.at))
+        from pgrelay.ledger l join pgrelay.log g on g.seq = l.min_seq";
+    let seconds: f64 = session.value(longest).await.parse().unwrap();
+    assert!(
+        seconds < SECONDS_MAX,
+        "a row waited {seconds} s for its STEP"
+    );
+}
+
 /// One writer of the crowd: bursts, strolls, and transactions left open for a while.
 async fn crowd_member(url: DatabaseUrl, number: u64, commits: usize) {
     let session = Session::connect(&url).await;
@@ -100,6 +114,7 @@ async fn no_wake_up_is_lost_in_a_hundred_thousand_commits() {
     let rows = COMMITS_EACH * usize::try_from(WRITERS).unwrap();
     sequenced(&session, rows).await;
     assert_none_lost(&relay).await;
+    assert_bounded_delay(&session).await;
 }
 
 /// Two commits and then silence, the second transaction open while the relay falls asleep: nobody
@@ -127,6 +142,7 @@ async fn a_transaction_that_is_open_while_the_relay_falls_asleep_rings() {
     pairs(database.url().clone(), 0, PAIRS).await;
     sequenced(&session, 2 * PAIRS).await;
     assert_none_lost(&relay).await;
+    assert_bounded_delay(&session).await;
     let rings = relay.metric("pgrelay_capture_rings_total", "").await;
     assert!(
         rings >= PAIRS as f64,

@@ -13,7 +13,10 @@ const KILL: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activit
 fn broken(event: &FeedEvent) -> Option<RefetchReason> {
     match event {
         FeedEvent::Break { reason, .. } => Some(*reason),
-        FeedEvent::Head(_) | FeedEvent::Page(_) | FeedEvent::CatalogChanged => None,
+        FeedEvent::Head(_)
+        | FeedEvent::Page(_)
+        | FeedEvent::CatalogChanged
+        | FeedEvent::Messages(_) => None,
     }
 }
 

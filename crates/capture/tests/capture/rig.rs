@@ -54,7 +54,10 @@ impl Recorder {
     pub(crate) fn pages(&self) -> Vec<Arc<Page>> {
         let page = |event| match event {
             FeedEvent::Page(page) => Some(page),
-            FeedEvent::Head(_) | FeedEvent::Break { .. } | FeedEvent::CatalogChanged => None,
+            FeedEvent::Head(_)
+            | FeedEvent::Break { .. }
+            | FeedEvent::CatalogChanged
+            | FeedEvent::Messages(_) => None,
         };
         self.events().into_iter().filter_map(page).collect()
     }

@@ -5,13 +5,17 @@
 
 use std::sync::Arc;
 
-use pgrelay_protocol::{BindingSpec, Position};
+use pgrelay_protocol::{BindingSpec, Position, Topic};
 
-use super::{hold::EvaluationKey, scan::ScanKey};
+use super::{ClientKey, hold::EvaluationKey, scan::ScanKey};
 use crate::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},
-    ports::{BindingError, Claims, EvaluateError, Replay, ReplayError},
+    ports::{
+        BindingError, ChannelError, ChannelRights, Claims, EvaluateError, Replay, ReplayError,
+        StoredMessage,
+    },
+    session::{Incarnation, ReplayWish},
 };
 
 /// A question.
@@ -34,6 +38,24 @@ pub enum Call {
         changes: Vec<u32>,
         /// All must hold.
         tests: Arc<[FilterTest]>,
+    },
+    /// What may these claims do on this private topic?
+    Channel {
+        /// The topic.
+        topic: Topic,
+        /// Who asks.
+        claims: Arc<Claims>,
+    },
+    /// Which messages of this topic are stored?
+    Messages {
+        /// Who asks.
+        client: ClientKey,
+        /// For which channel.
+        incarnation: Incarnation,
+        /// The topic.
+        topic: Topic,
+        /// Which of them.
+        wish: ReplayWish,
     },
     /// What came after this position?
     Read {
@@ -64,6 +86,24 @@ pub enum Answer {
         key: EvaluationKey,
         /// What the authorizer said.
         outcome: Result<Vec<bool>, EvaluateError>,
+    },
+    /// To [`Call::Channel`].
+    Channel {
+        /// Of the call.
+        topic: Topic,
+        /// Of the call.
+        claims: Arc<Claims>,
+        /// What the authorizer said.
+        outcome: Result<ChannelRights, ChannelError>,
+    },
+    /// To [`Call::Messages`].
+    Messages {
+        /// Of the call.
+        client: ClientKey,
+        /// Of the call.
+        incarnation: Incarnation,
+        /// What the log said.
+        outcome: Result<Vec<StoredMessage>, ReplayError>,
     },
     /// To [`Call::Read`].
     Read {

@@ -3,20 +3,24 @@
 use std::{sync::Arc, time::Duration};
 
 use pgrelay_protocol::{
-    BindingSpec, ClientFrame, JoinBinding, RefetchReason, Since, SystemMessage, Vsn,
+    BindingSpec, ClientFrame, FrameKind, JoinBinding, Ref, RefetchReason, Since, SystemMessage,
+    Topic, Vsn,
 };
 use smallvec::SmallVec;
 
 use super::{
     Engine, Turn,
+    call::Call,
+    rooms::MemberKey,
     subscription::{Binding, BindingKey, Start, Subscription, SubscriptionKey, Voice},
     timer::Timer,
 };
 use crate::{
     arena::Key,
-    outlet::Parcel,
+    mail::PresenceWish,
+    outlet::{Goodbye, Parcel},
     ports::Claims,
-    session::{Effect, Incarnation, Opening, Rules, Session},
+    session::{Effect, Incarnation, Opening, Rules, Seating, Session},
 };
 
 /// Names a [`Client`].
@@ -71,9 +75,15 @@ impl Engine {
         match std::mem::replace(&mut client.kind, Kind::Stream(None)) {
             Kind::Socket(session) => {
                 self.tally.channels -= session.channel_count() as i64;
-                session
-                    .subscriptions()
-                    .for_each(|subscription| self.unsubscribe(subscription));
+                if session.is_counted() {
+                    self.meters.release_client();
+                }
+                for (subscription, member) in session.holdings() {
+                    subscription
+                        .into_iter()
+                        .for_each(|subscription| self.unsubscribe(subscription));
+                    member.into_iter().for_each(|member| self.unseat(member));
+                }
             }
             Kind::Stream(subscription) => subscription
                 .into_iter()
@@ -108,7 +118,7 @@ impl Engine {
         });
     }
 
-    fn with_session(
+    pub(super) fn with_session(
         &mut self,
         client: ClientKey,
         turn: &mut Turn<'_>,
@@ -122,8 +132,9 @@ impl Engine {
             return;
         };
         let rules = Rules {
-            channels_max: self.config.channels_per_client_max,
-            unix_now: turn.now.unix,
+            config: &self.config,
+            meters: &self.meters,
+            now: turn.now,
             restarting: self.restarting,
             tokens: &*self.tokens,
             marks: &self.marks,
@@ -133,27 +144,133 @@ impl Engine {
         self.tally.channels += session.channel_count() as i64 - before;
         let vsn = session.vsn();
         for effect in effects {
-            match effect {
-                Effect::Say(text) => turn.outlets.send(client, &Parcel::text_frame(&[&text])),
-                Effect::SayLater(texts) => {
-                    let parcels = texts
-                        .iter()
-                        .map(|text| Parcel::text_frame(&[text]))
-                        .collect();
-                    self.timers.schedule(
-                        turn.now.instant + self.config.join_error_delay,
-                        Timer::Say(client, parcels),
-                    );
-                }
-                Effect::Open(opening) => self.open(client, vsn, opening, turn),
-                Effect::Reclaim(subscription, claims) => self.reclaim(subscription, claims),
-                Effect::Shut(subscription) => self.unsubscribe(subscription),
-                Effect::ExpireAt(incarnation, at) => {
-                    let left = Duration::from_secs(at.saturating_sub(turn.now.unix)).min(WAIT_MAX);
-                    self.timers
-                        .schedule(turn.now.instant + left, Timer::Expire(client, incarnation));
+            self.act(client, vsn, effect, turn);
+        }
+    }
+
+    fn act(&mut self, client: ClientKey, vsn: Vsn, effect: Effect, turn: &mut Turn<'_>) {
+        match effect {
+            Effect::Say(text) => turn.outlets.send(client, &Parcel::text_frame(&[&text])),
+            Effect::SayBinary(bytes) => turn
+                .outlets
+                .send(client, &Parcel::frame(FrameKind::Binary, &[&bytes])),
+            Effect::SayLater(texts) => {
+                let parcels = texts
+                    .iter()
+                    .map(|text| Parcel::text_frame(&[text]))
+                    .collect();
+                self.timers.schedule(
+                    turn.now.instant + self.config.join_error_delay,
+                    Timer::Say(client, parcels),
+                );
+            }
+            Effect::TurnAway => turn.outlets.close(client, Goodbye::Away),
+            Effect::Open(opening) => self.open(client, vsn, opening, turn),
+            Effect::Reclaim(subscription, claims) => self.reclaim(subscription, claims),
+            Effect::Shut(subscription) => self.unsubscribe(subscription),
+            Effect::ExpireAt(incarnation, at) => {
+                let left = Duration::from_secs(at.saturating_sub(turn.now.unix)).min(WAIT_MAX);
+                self.timers
+                    .schedule(turn.now.instant + left, Timer::Expire(client, incarnation));
+            }
+            Effect::Authorize(incarnation, topic, claims) => {
+                self.ask_channel(client, incarnation, topic, claims);
+            }
+            Effect::Replay(incarnation, topic, wish) => self.calls.push_back(Call::Messages {
+                client,
+                incarnation,
+                topic,
+                wish,
+            }),
+            Effect::Seat(seating) => self.seat(client, vsn, seating),
+            Effect::Release(incarnation, replayed) => {
+                if let Some(member) = self.member_of(client, incarnation) {
+                    for parcel in self.rooms.release(member, replayed) {
+                        turn.outlets.send(client, &parcel);
+                    }
                 }
             }
+            Effect::Hear(incarnation, hearing) => {
+                if let Some(member) = self.member_of(client, incarnation) {
+                    self.rooms.hear(member, hearing);
+                }
+            }
+            Effect::Unseat(member) => self.unseat(member),
+            Effect::Broadcast(incarnation, body) => {
+                if let Some(member) = self.member_of(client, incarnation) {
+                    self.say(member, body);
+                }
+            }
+            Effect::Presence(incarnation, wish) => {
+                if let Some(member) = self.member_of(client, incarnation) {
+                    self.wish_presence(member, wish);
+                }
+            }
+            Effect::AwaitReady(incarnation) => self.await_ready(client, incarnation, turn),
+        }
+    }
+
+    fn session_mut(&mut self, client: ClientKey) -> Option<&mut Session> {
+        match &mut self.clients.get_mut(client)?.kind {
+            Kind::Socket(session) => Some(session),
+            Kind::Stream(_) => None,
+        }
+    }
+
+    pub(super) fn session(&self, client: ClientKey) -> Option<&Session> {
+        match &self.clients.get(client)?.kind {
+            Kind::Socket(session) => Some(session),
+            Kind::Stream(_) => None,
+        }
+    }
+
+    fn member_of(&self, client: ClientKey, incarnation: Incarnation) -> Option<MemberKey> {
+        self.session(client)?.member(incarnation)
+    }
+
+    /// The topic of a channel, and the reference all its messages carry.
+    pub(super) fn channel_of(
+        &self,
+        client: ClientKey,
+        incarnation: Incarnation,
+    ) -> Option<(&Topic, &Ref)> {
+        self.session(client)?.address(incarnation)
+    }
+
+    fn seat(&mut self, client: ClientKey, vsn: Vsn, seating: Seating) {
+        let Seating {
+            incarnation,
+            topic,
+            private,
+            hearing,
+            held,
+        } = seating;
+        let member = self.rooms.enter(
+            (&topic, private),
+            (client, incarnation),
+            (vsn, hearing),
+            held,
+        );
+        let is_known = self
+            .session_mut(client)
+            .is_some_and(|session| session.seated(incarnation, member));
+        if !is_known {
+            self.unseat(member);
+        }
+    }
+
+    fn unseat(&mut self, member: MemberKey) {
+        if self.rooms.member(member).is_some_and(|it| it.is_tracked) {
+            self.wish_presence(member, PresenceWish::Untrack);
+        }
+        self.rooms.leave(member);
+    }
+
+    /// What a client is told before an operator closes its socket.
+    pub(crate) fn say_farewell(&mut self, client: ClientKey, turn: &mut Turn<'_>) {
+        let texts = self.session(client).map(Session::farewell);
+        for text in texts.unwrap_or_default() {
+            turn.outlets.send(client, &Parcel::text_frame(&[&text]));
         }
     }
 
@@ -185,15 +302,12 @@ impl Engine {
             wishes.collect(),
             turn,
         );
-        if let (
-            Some(key),
-            Some(Client {
-                kind: Kind::Socket(session),
-                ..
-            }),
-        ) = (subscription, self.clients.get_mut(client))
-        {
-            session.attach(incarnation, key);
+        let Some(key) = subscription else { return };
+        let is_known = self
+            .session_mut(client)
+            .is_some_and(|session| session.attach(incarnation, key));
+        if !is_known {
+            self.unsubscribe(key);
         }
     }
 

@@ -1,11 +1,16 @@
 //! The newest end of the stream: what the source says, and how it is handed out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pgrelay_protocol::{Position, RefetchReason};
 
-use super::{Engine, Turn, fanout::Lane, hold::HELD_MAX, subscription::Stage};
-use crate::{change::Page, ports::FeedEvent, registry::Registry, ring::Ring};
+use super::{
+    ClientKey, Engine, Turn, fanout::Lane, hold::HELD_MAX, subscription::Stage, timer::Timer,
+};
+use crate::{change::Page, ports::FeedEvent, registry::Registry, ring::Ring, session::Incarnation};
+
+/// How long a channel waits to be told that the database is followed.
+const READY_MAX: Duration = Duration::from_secs(60);
 
 /// Live changes looked at in one turn.
 const CHANGES_PER_TURN: usize = 256;
@@ -18,13 +23,15 @@ pub(super) struct Live {
     pub(super) at: Option<Position>,
     /// The page that is being handed out.
     page: Option<Arc<Page>>,
+    /// Channels that want to know when the source has said where it is.
+    awaiting: Vec<(ClientKey, Incarnation)>,
 }
 
 impl Engine {
     /// Whether [`Self::feed`] may be called: what was fed before has been handed out.
     #[must_use]
     pub fn wants_feed(&self) -> bool {
-        self.live.page.is_none() && self.evaluations.held < HELD_MAX
+        self.live.page.is_none() && self.evaluations.held < HELD_MAX && self.wants_deliveries()
     }
 
     /// The next word of the source.
@@ -42,6 +49,7 @@ impl Engine {
             },
             FeedEvent::Break { reason, head } => self.break_stream(reason, head, turn),
             FeedEvent::CatalogChanged => self.catalog_changed(),
+            FeedEvent::Messages(messages) => self.feed_messages(&messages),
         }
     }
 
@@ -61,7 +69,41 @@ impl Engine {
         }
     }
 
+    /// Tells a channel when broadcasts of the database will be delivered, which may be now.
+    pub(super) fn await_ready(
+        &mut self,
+        client: ClientKey,
+        incarnation: Incarnation,
+        turn: &mut Turn<'_>,
+    ) {
+        if self.live.at.is_some() {
+            self.with_session(client, turn, |session, _| session.ready(incarnation, true));
+            return;
+        }
+        self.live.awaiting.push((client, incarnation));
+        let over = Timer::ReadyOver(client, incarnation);
+        self.timers.schedule(turn.now.instant + READY_MAX, over);
+    }
+
+    /// A channel has waited long enough.
+    pub(super) fn ready_over(
+        &mut self,
+        client: ClientKey,
+        incarnation: Incarnation,
+        turn: &mut Turn<'_>,
+    ) {
+        let awaiting = &mut self.live.awaiting;
+        let before = awaiting.len();
+        awaiting.retain(|waiting| *waiting != (client, incarnation));
+        if awaiting.len() < before {
+            self.with_session(client, turn, |session, _| session.ready(incarnation, false));
+        }
+    }
+
     fn wake_early(&mut self, turn: &mut Turn<'_>) {
+        for (client, incarnation) in std::mem::take(&mut self.live.awaiting) {
+            self.with_session(client, turn, |session, _| session.ready(incarnation, true));
+        }
         for key in self.subscriptions.keys() {
             if self
                 .subscriptions

@@ -7,7 +7,11 @@ pub(crate) struct Tally {
     pub(crate) deliveries: u64,
     /// Their bytes.
     pub(crate) delivered_bytes: u64,
-    /// Distinct parcels among them.
+    /// Parcels of broadcasts and of presence.
+    pub(crate) broadcasts: u64,
+    /// Their bytes.
+    pub(crate) broadcast_bytes: u64,
+    /// Distinct parcels among all of them.
     pub(crate) encoded: u64,
     /// `must_refetch` messages, in the order of [`RefetchReason`](pgrelay_protocol::RefetchReason).
     pub(crate) refetches: [u64; 6],

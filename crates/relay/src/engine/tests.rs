@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     change::{Change, Relation},
     filter::{FilterTest, ResolvedBinding, Scalar, Test},
-    outlet::Parcel,
+    outlet::{Goodbye, Parcel},
     ports::{BindingError, EvaluateError, FeedEvent},
     testing::{change, page, position, table},
 };
@@ -53,6 +53,8 @@ impl Outlets for Sent {
     fn is_full(&mut self, _client: ClientKey) -> bool {
         false
     }
+
+    fn close(&mut self, _client: ClientKey, _goodbye: Goodbye) {}
 }
 
 struct Stage {
@@ -66,25 +68,15 @@ impl Stage {
     /// A source that stands after batch 1 of a table `t` with these columns.
     fn new(columns: &str) -> Self {
         let config = Config {
-            shards: 1,
-            queue_bytes_max: 1 << 20,
-            idle_timeout: Duration::from_secs(60),
-            join_error_delay: Duration::from_secs(5),
-            checkpoint_interval: Duration::from_secs(10),
-            frame_bytes_max: 1 << 20,
-            channels_per_client_max: 100,
             bindings_per_channel_max: 2,
-            ring_bytes_max: 1 << 20,
-            replay_bytes_max: 1 << 20,
-            evaluate_deadline: Duration::from_secs(1),
-            cursor_key: CursorKey::new([3; 32]),
+            ..crate::testing::config()
         };
         let now = Now {
             instant: Instant::now(),
             unix: 1_000,
         };
         let mut stage = Self {
-            engine: Engine::new(Arc::new(config), Arc::new(Tokens)),
+            engine: Engine::new(config, Arc::new(Tokens)),
             sent: Sent::default(),
             now,
             relation: table(1, "t", columns).into(),

@@ -25,6 +25,8 @@ pub(super) enum Timer {
     EvaluationOver(EvaluationKey),
     /// A log that could not be read is tried again.
     ReadAgain(ScanKey),
+    /// A channel has waited long enough for the database to be followed.
+    ReadyOver(ClientKey, Incarnation),
 }
 
 impl Engine {
@@ -41,6 +43,7 @@ impl Engine {
                 Timer::EvaluateAgain(evaluation) => self.ask_evaluation(evaluation),
                 Timer::EvaluationOver(evaluation) => self.evaluation_over(evaluation, turn),
                 Timer::ReadAgain(scan) => self.read_again(scan),
+                Timer::ReadyOver(client, incarnation) => self.ready_over(client, incarnation, turn),
             }
         }
     }

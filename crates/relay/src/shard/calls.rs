@@ -13,14 +13,14 @@ use crate::{
     relay::Ports,
 };
 
-/// Bindings resolved at the same time. More only queue in front of the database.
-const RESOLVING_MAX: usize = 64;
+/// Questions about joins asked at the same time. More only queue in front of the database.
+const JOINING_MAX: usize = 64;
 
 /// Asks the ports and collects the answers.
 pub(super) struct Calls {
     ports: Ports,
     running: FuturesUnordered<BoxFuture<'static, Answer>>,
-    resolving: usize,
+    joining: usize,
     waiting: VecDeque<Call>,
 }
 
@@ -29,23 +29,27 @@ impl Calls {
         Self {
             ports,
             running: FuturesUnordered::new(),
-            resolving: 0,
+            joining: 0,
             waiting: VecDeque::new(),
         }
     }
 
     pub(super) fn ask(&mut self, call: Call) {
-        if matches!(call, Call::Resolve { .. }) && self.resolving >= RESOLVING_MAX {
+        let is_joining = match call {
+            Call::Resolve { .. } | Call::Channel { .. } | Call::Messages { .. } => true,
+            Call::Evaluate { .. } | Call::Read { .. } => false,
+        };
+        if is_joining && self.joining >= JOINING_MAX {
             self.waiting.push_back(call);
-        } else {
-            self.start(call);
+            return;
         }
+        self.joining += usize::from(is_joining);
+        self.start(call);
     }
 
     fn start(&mut self, call: Call) {
         let answer = match call {
             Call::Resolve { spec, claims } => {
-                self.resolving += 1;
                 let outcome = self
                     .ports
                     .authorizer
@@ -54,6 +58,34 @@ impl Calls {
                     .map(move |outcome| Answer::Resolved {
                         spec,
                         claims,
+                        outcome,
+                    })
+                    .boxed()
+            }
+            Call::Channel { topic, claims } => {
+                let outcome = self
+                    .ports
+                    .authorizer
+                    .channel(topic.clone(), Arc::clone(&claims));
+                outcome
+                    .map(move |outcome| Answer::Channel {
+                        topic,
+                        claims,
+                        outcome,
+                    })
+                    .boxed()
+            }
+            Call::Messages {
+                client,
+                incarnation,
+                topic,
+                wish,
+            } => {
+                let outcome = self.ports.messages.replay(topic, wish.since_ms, wish.limit);
+                outcome
+                    .map(move |outcome| Answer::Messages {
+                        client,
+                        incarnation,
                         outcome,
                     })
                     .boxed()
@@ -88,10 +120,14 @@ impl Calls {
         let Poll::Ready(Some(answer)) = self.running.poll_next_unpin(cx) else {
             return None;
         };
-        if matches!(answer, Answer::Resolved { .. }) {
-            self.resolving -= 1;
+        let was_joining = match answer {
+            Answer::Resolved { .. } | Answer::Channel { .. } | Answer::Messages { .. } => true,
+            Answer::Evaluated { .. } | Answer::Read { .. } => false,
+        };
+        if was_joining {
+            self.joining -= 1;
             if let Some(call) = self.waiting.pop_front() {
-                self.start(call);
+                self.ask(call);
             }
         }
         Some(answer)

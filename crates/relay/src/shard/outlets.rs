@@ -51,6 +51,8 @@ pub(super) struct Ways {
     pub(super) overflowed: Vec<ClientKey>,
     /// Clients whose connection failed.
     pub(super) failed: Vec<ClientKey>,
+    /// Clients to be closed.
+    pub(super) leaving: Vec<(ClientKey, Goodbye)>,
     /// Clients that were full and are not any more.
     pub(super) drained: Vec<ClientKey>,
 }
@@ -66,6 +68,7 @@ impl Ways {
             bytes_max,
             overflowed: Vec::new(),
             failed: Vec::new(),
+            leaving: Vec::new(),
             drained: Vec::new(),
         }
     }
@@ -227,6 +230,10 @@ impl Outlets for Ways {
             }
             None => false,
         }
+    }
+
+    fn close(&mut self, client: ClientKey, goodbye: Goodbye) {
+        self.leaving.push((client, goodbye));
     }
 }
 

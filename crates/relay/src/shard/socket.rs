@@ -104,7 +104,11 @@ impl Socket {
 pub(super) fn close_frame(goodbye: Goodbye) -> Bytes {
     let reason = match goodbye {
         Goodbye::Overflow => "the client does not keep up",
-        Goodbye::Idle | Goodbye::Restart | Goodbye::Protocol | Goodbye::Oversize => "",
+        Goodbye::Idle
+        | Goodbye::Restart
+        | Goodbye::Protocol
+        | Goodbye::Oversize
+        | Goodbye::Away => "",
     };
     control(Frame::close(Some(CloseFrame {
         code: CloseCode::from(goodbye.code()),

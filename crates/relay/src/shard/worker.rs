@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::calls::Calls;
 use super::outlets::{Way, Ways};
+use super::peers::{Mailbox, Peers};
 use super::ready::{Bell, Ready};
 use super::socket::{Socket, close_frame, close_reply, pong};
 use crate::{
@@ -38,6 +39,8 @@ const READS_PER_TURN: usize = 256;
 const ANSWERS_PER_TURN: usize = 256;
 /// Feed events taken in one turn; each is followed by a step of the engine.
 const FEEDS_PER_TURN: usize = 8;
+/// Mail of either kind taken in one turn.
+const MAIL_PER_TURN: usize = 128;
 /// Bytes read from one socket at once. One buffer serves all sockets of the shard.
 const READ_BYTES: usize = 16 * 1024;
 /// How long a closed socket is kept for its peer to close too.
@@ -62,6 +65,8 @@ pub(super) struct Worker {
     load: Arc<AtomicUsize>,
     drain: Arc<Drain>,
     engine: Engine,
+    peers: Peers,
+    mailbox: Mailbox,
     ways: Ways,
     calls: Calls,
     ready: Arc<Ready>,
@@ -80,11 +85,18 @@ impl Worker {
             metrics,
             visitors,
             feed,
+            index,
+            meters,
+            peers,
+            mailbox,
             load,
             drain,
         } = shard;
+        let tokens = Arc::clone(&ports.tokens);
         Self {
-            engine: Engine::new(Arc::clone(&config), Arc::clone(&ports.tokens)),
+            engine: Engine::one_of_many(Arc::clone(&config), tokens, meters, index),
+            peers: Peers::new(&peers),
+            mailbox,
             ways: Ways::new(config.queue_bytes_max),
             calls: Calls::new(ports),
             ready: Arc::default(),
@@ -146,7 +158,9 @@ impl Worker {
         let (engine, mut turn) = self.engine(now);
         engine.tick(&mut turn);
         self.look_at_due(now);
+        more |= self.take_mail(cx);
         more |= self.take_feed(now, cx);
+        self.peers.post(&mut self.engine, cx);
         while let Some(call) = self.engine.next_call() {
             self.calls.ask(call);
             more = true;
@@ -219,12 +233,36 @@ impl Worker {
         }
     }
 
-    /// Looks at the clients that rang.
+    /// Takes what other shards and HTTP have left, as far as the engine wants it.
+    fn take_mail(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..MAIL_PER_TURN {
+            if !self.engine.wants_deliveries() {
+                return true;
+            }
+            match self.mailbox.deliveries.poll_recv(cx) {
+                Poll::Ready(Some(delivery)) => self.engine.take_delivery(delivery),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        for _ in 0..MAIL_PER_TURN {
+            if !self.engine.wants_errands() {
+                return true;
+            }
+            match self.mailbox.errands.poll_recv(cx) {
+                Poll::Ready(Some(errand)) => self.engine.run(errand),
+                Poll::Ready(None) | Poll::Pending => return false,
+            }
+        }
+        true
+    }
+
+    /// Looks at the clients that rang, unless they are not to be listened to now.
     fn serve_ready(&mut self, now: Now) -> bool {
         self.ready.take(&mut self.named);
-        let served = self.named.len().min(READS_PER_TURN);
-        let names: Vec<_> = self.named.drain(..served).collect();
-        for key in names {
+        let mut served = 0;
+        while served < READS_PER_TURN.min(self.named.len()) && self.engine.wants_frames() {
+            let key = self.named[served];
+            served += 1;
             match self.ways.get(key) {
                 Some(Way::Socket(_)) => self.serve_socket(key, now),
                 Some(Way::Stream {
@@ -244,6 +282,7 @@ impl Worker {
                 None => {}
             }
         }
+        self.named.drain(..served);
         !self.named.is_empty()
     }
 
@@ -371,6 +410,8 @@ impl Worker {
                 Due::Gone(key) => self.forget(key),
                 Due::Restart(key) => match self.ways.get(key) {
                     Some(Way::Socket(socket)) if !socket.outbox.is_closing() => {
+                        let (engine, mut turn) = self.engine(now);
+                        engine.say_farewell(key, &mut turn);
                         self.close(key, Goodbye::Restart, now);
                     }
                     Some(Way::Stream { .. }) => self.forget(key),
@@ -430,6 +471,9 @@ impl Worker {
         }
         for key in std::mem::take(&mut self.ways.failed) {
             self.forget(key);
+        }
+        for (key, goodbye) in std::mem::take(&mut self.ways.leaving) {
+            self.close(key, goodbye, now);
         }
         for key in std::mem::take(&mut self.ways.drained) {
             let (engine, mut turn) = self.engine(now);

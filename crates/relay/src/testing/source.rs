@@ -212,7 +212,7 @@ impl Feed for Recorder {
                 heard.pages.push(page);
             }
             FeedEvent::Break { .. } => heard.broken = true,
-            FeedEvent::CatalogChanged => {}
+            FeedEvent::CatalogChanged | FeedEvent::Messages(_) => {}
         });
         std::future::ready(Ok(())).boxed()
     }

@@ -6,8 +6,11 @@ use pgrelay_protocol::{CursorKey, RefetchReason, TokenError, Vsn, client_frame::
 use pgrelay_relay::{
     Config,
     engine::{Answer, Call, ClientKey, Engine, Now, Turn},
-    outlet::{Outlets, Parcel},
-    ports::{BindingError, Claims, EvaluateError, FeedEvent, ReplayError, TokenVerifier},
+    outlet::{Goodbye, Outlets, Parcel},
+    ports::{
+        BindingError, ChannelRights, Claims, EvaluateError, FeedEvent, ReplayError, TokenVerifier,
+    },
+    testing,
 };
 use tokio::time::Instant;
 
@@ -99,6 +102,8 @@ impl Outlets for Queues {
         self.find(key)
             .is_some_and(|client| client.queue.len() >= FULL)
     }
+
+    fn close(&mut self, _key: ClientKey, _goodbye: Goodbye) {}
 }
 
 struct Tokens;
@@ -132,14 +137,7 @@ impl World {
             unpublishes: random.chance(25),
         };
         let config = Config {
-            shards: 1,
-            queue_bytes_max: 1 << 18,
-            idle_timeout: Duration::from_secs(60),
-            join_error_delay: Duration::from_secs(5),
             checkpoint_interval: Duration::from_secs(2),
-            frame_bytes_max: 1 << 20,
-            channels_per_client_max: 100,
-            bindings_per_channel_max: 100,
             ring_bytes_max: random.pick(&[0, 2_000, 20_000]),
             replay_bytes_max: 1_000,
             evaluate_deadline: Duration::from_secs(if fate.slow_database || fate.outages {
@@ -148,6 +146,7 @@ impl World {
                 3_600
             }),
             cursor_key: key.clone(),
+            ..testing::config()
         };
         let clients = (0..1 + random.below(6)).map(|_| {
             let mut wishes: Vec<Wish> = (0..1 + random.below(3))
@@ -165,7 +164,7 @@ impl World {
         });
         let clients = clients.collect();
         Self {
-            engine: Engine::new(Arc::new(config), Arc::new(Tokens)),
+            engine: Engine::new(config, Arc::new(Tokens)),
             truth: Truth::new(),
             outlets: Queues {
                 clients,
@@ -377,6 +376,20 @@ impl World {
                 };
                 Answer::Evaluated { key, outcome }
             }
+            Call::Channel { topic, claims } => Answer::Channel {
+                topic,
+                claims,
+                outcome: Ok(ChannelRights::default()),
+            },
+            Call::Messages {
+                client,
+                incarnation,
+                ..
+            } => Answer::Messages {
+                client,
+                incarnation,
+                outcome: Ok(Vec::new()),
+            },
             Call::Read { key, after, .. } => {
                 let outcome = if fails {
                     Err(ReplayError::Unavailable("away".to_owned()))

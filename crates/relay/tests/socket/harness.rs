@@ -4,14 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
-use pgrelay_protocol::{BindingSpec, CursorKey, FilterOp, NamePattern, Position, TokenError, Vsn};
+use pgrelay_protocol::{
+    BindingSpec, CursorKey, FilterOp, NamePattern, Position, TokenError, Topic, Vsn,
+};
 use pgrelay_relay::{
     Config, Metrics, NewSocket, Ports, Relay, build,
     change::{Page, Relation},
     filter::{FilterTest, ResolvedBinding, Scalar, Test},
     ports::{
-        Authorizer, BindingError, ChangeLog, Claims, EvaluateError, Feed as _, FeedEvent, Replay,
-        ReplayError, TokenVerifier,
+        Authorizer, BindingError, ChangeLog, ChannelError, ChannelRights, Claims, EvaluateError,
+        Feed as _, FeedEvent, MessageLog, Replay, ReplayError, StoredMessage, TokenVerifier,
     },
     testing,
 };
@@ -87,6 +89,25 @@ impl Authorizer for Database {
     ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>> {
         std::future::ready(Ok(vec![true; changes.len()])).boxed()
     }
+
+    fn channel(
+        &self,
+        _: Topic,
+        _: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ChannelRights, ChannelError>> {
+        std::future::ready(Ok(ChannelRights::default())).boxed()
+    }
+}
+
+impl MessageLog for Database {
+    fn replay(
+        &self,
+        _: Topic,
+        _: i64,
+        _: u8,
+    ) -> BoxFuture<'static, Result<Vec<StoredMessage>, ReplayError>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
 }
 
 struct Tokens;
@@ -114,18 +135,13 @@ fn claims_of(subject: &str) -> Arc<Claims> {
 
 pub(crate) fn config() -> Config {
     Config {
-        shards: 1,
         queue_bytes_max: 64 * 1024,
-        idle_timeout: Duration::from_secs(60),
         join_error_delay: Duration::ZERO,
-        checkpoint_interval: Duration::from_secs(10),
         frame_bytes_max: 5_000_000,
         channels_per_client_max: 10,
         bindings_per_channel_max: 10,
-        ring_bytes_max: 1 << 20,
         replay_bytes_max: 1 << 16,
-        evaluate_deadline: Duration::from_secs(1),
-        cursor_key: CursorKey::new([1; 32]),
+        ..testing::config()
     }
 }
 
@@ -153,6 +169,7 @@ impl World {
         let database = Arc::new(database);
         let ports = Ports {
             log: Arc::<Database>::clone(&database),
+            messages: Arc::<Database>::clone(&database),
             authorizer: database,
             tokens: Arc::new(Tokens),
         };

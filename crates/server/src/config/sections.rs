@@ -50,6 +50,24 @@ pub struct RelayLimits {
     pub channels_per_client_max: usize,
     /// Entries of one channel.
     pub bindings_per_channel_max: usize,
+    /// Payload of one broadcast.
+    pub payload_bytes_max: usize,
+    /// Clients that have joined a channel.
+    pub clients_max: Option<usize>,
+    /// Joins a second.
+    pub joins_per_second_max: Option<u32>,
+    /// Broadcasts a second.
+    pub events_per_second_max: Option<u32>,
+    /// Presence messages a second.
+    pub presence_events_per_second_max: Option<u32>,
+    /// Presence messages of one channel in one window.
+    pub presence_calls_max: Option<u32>,
+    /// How long that window is.
+    pub presence_window: Duration,
+    /// Every channel sees who is present.
+    pub presence_enabled: bool,
+    /// Public channels are refused.
+    pub private_only: bool,
     /// Silence after which a client is closed.
     pub idle_timeout: Duration,
     /// Longest time between two checkpoints.
@@ -88,6 +106,8 @@ pub struct Http {
     pub connections_max: usize,
     /// Event streams at a time; more are answered 503.
     pub event_streams_max: usize,
+    /// Largest body of a broadcast.
+    pub broadcast_bytes_max: usize,
 }
 
 /// Settings of the demo.
@@ -274,6 +294,16 @@ fn relay(reader: &mut Reader<'_>) -> Option<RelayLimits> {
     let frame_bytes_max = reader.need("PGRELAY_FRAME_BYTES_MAX", value::memory);
     let channels_per_client_max = reader.need("PGRELAY_CHANNELS_MAX", value::count);
     let bindings_per_channel_max = reader.need("PGRELAY_BINDINGS_MAX", value::count);
+    let payload_bytes_max = reader.need("PGRELAY_PAYLOAD_BYTES_MAX", value::memory);
+    let clients_max = reader.want("PGRELAY_CLIENTS_MAX", value::count);
+    let joins_per_second_max = reader.want("PGRELAY_JOINS_PER_SECOND_MAX", value::rate);
+    let events_per_second_max = reader.want("PGRELAY_EVENTS_PER_SECOND_MAX", value::rate);
+    let presence_events_per_second_max =
+        reader.want("PGRELAY_PRESENCE_EVENTS_PER_SECOND_MAX", value::rate);
+    let presence_calls_max = reader.want("PGRELAY_PRESENCE_CALLS_MAX", value::rate);
+    let presence_window = reader.need("PGRELAY_PRESENCE_WINDOW", value::duration);
+    let presence_enabled = reader.need("PGRELAY_PRESENCE_ENABLED", value::boolean);
+    let private_only = reader.need("PGRELAY_PRIVATE_ONLY", value::boolean);
     let idle_timeout = reader.need("PGRELAY_IDLE_TIMEOUT", value::duration);
     let checkpoint_interval = reader.need("PGRELAY_CHECKPOINT_INTERVAL", value::duration);
     let join_error_delay = reader.need("PGRELAY_JOIN_ERROR_DELAY", value::duration);
@@ -284,6 +314,15 @@ fn relay(reader: &mut Reader<'_>) -> Option<RelayLimits> {
         frame_bytes_max: frame_bytes_max?,
         channels_per_client_max: channels_per_client_max?,
         bindings_per_channel_max: bindings_per_channel_max?,
+        payload_bytes_max: payload_bytes_max?,
+        clients_max: clients_max?,
+        joins_per_second_max: joins_per_second_max?,
+        events_per_second_max: events_per_second_max?,
+        presence_events_per_second_max: presence_events_per_second_max?,
+        presence_calls_max: presence_calls_max?,
+        presence_window: presence_window?,
+        presence_enabled: presence_enabled?,
+        private_only: private_only?,
         idle_timeout: idle_timeout?,
         checkpoint_interval: checkpoint_interval?,
         join_error_delay: join_error_delay?,
@@ -294,10 +333,12 @@ fn http(reader: &mut Reader<'_>) -> Option<Http> {
     let connect_error_delay = reader.need("PGRELAY_CONNECT_ERROR_DELAY", value::duration);
     let connections_max = reader.need("PGRELAY_HTTP_CONNECTIONS_MAX", value::count);
     let event_streams_max = reader.need("PGRELAY_EVENT_STREAMS_MAX", value::count);
+    let broadcast_bytes_max = reader.need("PGRELAY_BROADCAST_BYTES_MAX", value::memory);
     Some(Http {
         connect_error_delay: connect_error_delay?,
         connections_max: connections_max?,
         event_streams_max: event_streams_max?,
+        broadcast_bytes_max: broadcast_bytes_max?,
     })
 }
 

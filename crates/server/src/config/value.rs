@@ -53,6 +53,12 @@ pub(super) fn memory(text: &str) -> Result<usize, String> {
     usize::try_from(bytes(text)?).map_err(|_too_large| "does not fit into memory".to_owned())
 }
 
+/// How much may happen in a time.
+pub(super) fn rate(text: &str) -> Result<u32, String> {
+    let count = count(text)?;
+    u32::try_from(count).map_err(|_too_large| "expected less than 4294967296".to_owned())
+}
+
 /// A count of at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     text.parse::<NonZeroUsize>()

@@ -3,12 +3,15 @@ use axum::{
     http::{Request, Response},
 };
 use futures::{FutureExt as _, future::BoxFuture};
-use pgrelay_protocol::{BindingSpec, CursorKey, Position};
+use pgrelay_protocol::{BindingSpec, Position, Topic};
 use pgrelay_relay::{
     Config, Metrics, Ports, Relay, Shard, build,
     change::Page,
     filter::{FilterTest, ResolvedBinding},
-    ports::{Authorizer, BindingError, ChangeLog, Claims, EvaluateError, Replay, ReplayError},
+    ports::{
+        Authorizer, BindingError, ChangeLog, ChannelError, ChannelRights, Claims, EvaluateError,
+        MessageLog, Replay, ReplayError, StoredMessage,
+    },
 };
 use serde_json::json;
 use tokio::{
@@ -25,6 +28,9 @@ use crate::{
     secret::Secret,
     tasks::{Group, Tasks},
 };
+
+/// Room for one payload of the largest size and its envelope.
+const BROADCAST_BYTES_MAX: usize = 200_000;
 
 const DELAY: Duration = Duration::from_secs(2);
 
@@ -79,6 +85,31 @@ impl Authorizer for Nowhere {
     ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>> {
         async { Err(EvaluateError("nowhere".to_owned())) }.boxed()
     }
+
+    fn channel(
+        &self,
+        _: Topic,
+        _: Arc<Claims>,
+    ) -> BoxFuture<'static, Result<ChannelRights, ChannelError>> {
+        async {
+            Err(ChannelError {
+                message: "nowhere".to_owned(),
+                retryable: true,
+            })
+        }
+        .boxed()
+    }
+}
+
+impl MessageLog for Nowhere {
+    fn replay(
+        &self,
+        _: Topic,
+        _: i64,
+        _: u8,
+    ) -> BoxFuture<'static, Result<Vec<StoredMessage>, ReplayError>> {
+        async { Err(ReplayError::Unavailable("nowhere".to_owned())) }.boxed()
+    }
 }
 
 fn verifier() -> Arc<Verifier> {
@@ -87,23 +118,14 @@ fn verifier() -> Arc<Verifier> {
 }
 
 fn relay() -> (Relay, Vec<Shard>) {
-    let config = Config {
-        shards: 1,
-        queue_bytes_max: 1 << 20,
-        idle_timeout: Duration::from_secs(60),
-        join_error_delay: Duration::from_secs(5),
-        checkpoint_interval: Duration::from_secs(10),
-        frame_bytes_max: 1 << 20,
-        channels_per_client_max: 10,
-        bindings_per_channel_max: 10,
-        ring_bytes_max: 1 << 20,
-        replay_bytes_max: 1 << 20,
-        evaluate_deadline: Duration::from_secs(1),
-        cursor_key: CursorKey::new([0; 32]),
-    };
+    relay_with(pgrelay_relay::testing::config())
+}
+
+fn relay_with(config: Config) -> (Relay, Vec<Shard>) {
     let ports = Ports {
         log: Arc::new(Nowhere),
         authorizer: Arc::new(Nowhere),
+        messages: Arc::new(Nowhere),
         tokens: verifier(),
     };
     build(config, &ports, &Arc::new(Metrics::default()))
@@ -120,6 +142,12 @@ fn app(tasks: &Tasks, relay: &Relay, readiness: Readiness) -> Router {
     let routes = Routes {
         gate: Arc::new(gate),
         streams: Arc::new(Streams::new(relay.clone(), verifier(), tasks, 1)),
+        speakers: Speakers {
+            relay: relay.clone(),
+            tokens: verifier(),
+            authorizer: Arc::new(Nowhere),
+        },
+        broadcast_bytes_max: BROADCAST_BYTES_MAX,
         readiness: Arc::new(Fixed(readiness)),
         metrics: Arc::new(Registry::default()),
         page: "<!doctype html>".into(),
@@ -359,4 +387,235 @@ async fn a_frame_glued_to_the_upgrade_is_not_lost() {
     assert!(head.starts_with("http/1.1 101 "), "{head}");
     assert!(!head.contains("sec-websocket-extensions"), "{head}");
     assert!(!head.contains("sec-websocket-protocol"), "{head}");
+}
+
+fn said(path: &str, media_type: Option<&str>, body: impl Into<Body>) -> Request<Body> {
+    let request = Request::post(path).header("authorization", "bearer sb_publishable_x");
+    let request = media_type.into_iter().fold(request, |request, value| {
+        request.header("content-type", value)
+    });
+    request.body(body.into()).unwrap()
+}
+
+/// The answer to a batch: its status, and its body.
+async fn batch(messages: serde_json::Value) -> (u16, String) {
+    let text = json!({ "messages": messages }).to_string();
+    let response = answer(said("/api/broadcast", Some("application/json"), text)).await;
+    (response.status().as_u16(), body(response).await)
+}
+
+#[tokio::test]
+async fn a_batch_is_taken_whole_or_told_what_is_wrong_with_which_message() {
+    let good = json!({"topic": "a:b", "event": "e", "payload": {}});
+    let mut other = good.clone();
+    other["private"] = json!("false");
+    other["id"] = json!("x");
+    assert_eq!(batch(json!([good, other])).await, (202, String::new()));
+
+    let blank = json!(["can't be blank"]);
+    let invalid = json!(["is invalid"]);
+    for (message, errors) in [
+        (
+            json!({"topic": "a"}),
+            json!({"payload": blank, "event": blank}),
+        ),
+        (
+            json!("text"),
+            json!({"topic": blank, "payload": blank, "event": blank}),
+        ),
+        (
+            json!({"topic": "", "event": 5, "payload": [], "private": "yes", "id": 7}),
+            json!({"topic": blank, "event": invalid, "payload": invalid, "private": invalid, "id": invalid}),
+        ),
+    ] {
+        let (status, text) = batch(json!([message, good])).await;
+        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({"errors": {"messages": [errors, {}]}});
+        assert_eq!((status, told), (422, expected));
+    }
+    for (messages, why) in [(json!([]), "can't be blank"), (json!({}), "is invalid")] {
+        let expected = json!({"errors": {"messages": [why]}}).to_string();
+        assert_eq!(batch(messages).await, (422, expected));
+    }
+    for (text, status) in [("{}", 422), ("{", 400)] {
+        let response = answer(said(
+            "/realtime/v1/api/broadcast?apikey=x&vsn=2.0.0",
+            None,
+            text,
+        ))
+        .await;
+        assert_eq!(response.status(), status, "{text}");
+    }
+    let response = answer(said(
+        "/api/broadcast",
+        None,
+        format!("{}1{}", "[".repeat(200), "]".repeat(200)),
+    ))
+    .await;
+    assert_eq!(response.status(), 400, "nested too deeply");
+}
+
+#[tokio::test]
+async fn payloads_and_bodies_are_limited() {
+    let limit = pgrelay_relay::testing::config().payload_bytes_max;
+    let sized = |bytes: usize| json!({"p": "x".repeat(bytes - r#"{"p":""}"#.len())});
+    let message = |bytes| json!([{"topic": "a", "event": "e", "payload": sized(bytes)}]);
+    assert_eq!(batch(message(limit)).await.0, 202);
+    let why = "Payload size exceeds tenant limit";
+    let expected = json!({"errors": {"messages": [{"payload": [why]}]}}).to_string();
+    assert_eq!(batch(message(limit + 1)).await, (422, expected));
+
+    let single = "/api/broadcast/a/events/e";
+    let expected = json!({"errors": {"payload": [why]}}).to_string();
+    for (media_type, of_size) in [
+        (
+            "application/json",
+            (|bytes| "1".repeat(bytes)) as fn(usize) -> String,
+        ),
+        ("application/octet-stream", |bytes| "x".repeat(bytes)),
+    ] {
+        let response = answer(said(single, Some(media_type), of_size(limit))).await;
+        assert_eq!(response.status(), 202);
+        let response = answer(said(single, Some(media_type), of_size(limit + 1))).await;
+        assert_eq!(
+            (response.status().as_u16(), body(response).await),
+            (422, expected.clone())
+        );
+    }
+    let spaces = |bytes: usize| format!("{}{{}}", " ".repeat(bytes - 2));
+    for (bytes, status) in [(BROADCAST_BYTES_MAX, 422), (BROADCAST_BYTES_MAX + 1, 413)] {
+        let response = answer(said("/api/broadcast", None, spaces(bytes))).await;
+        assert_eq!(response.status(), status, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_single_broadcast_is_its_body() {
+    let json = Some("application/json; charset=utf-8");
+    let unsupported =
+        r#"{"error":"Unsupported Media Type. Use application/json or application/octet-stream"}"#;
+    for (path, media_type, text, status, expected) in [
+        (
+            "/api/broadcast/room%3A1/events/user%2Fjoined",
+            json,
+            "{}",
+            202,
+            "",
+        ),
+        (
+            "/realtime/v1/api/broadcast/a/events/e?apikey=k&vsn=2.0.0",
+            json,
+            "[1]",
+            202,
+            "",
+        ),
+        ("/api/broadcast/a/events/e?private=TRUE", json, "", 202, ""),
+        ("/api/broadcast/a/events/e", None, "whatever", 202, ""),
+        (
+            "/api/broadcast/a/events/e",
+            Some("application/octet-stream"),
+            "",
+            202,
+            "",
+        ),
+        (
+            "/api/broadcast/a/events/e",
+            Some("text/plain"),
+            "{}",
+            415,
+            unsupported,
+        ),
+        (
+            "/api/broadcast/a/events/e",
+            json,
+            "{",
+            400,
+            r#"{"error":"the body is not JSON"}"#,
+        ),
+        (
+            "/api/broadcast/a/events/e?private=true",
+            json,
+            "{}",
+            422,
+            r#"{"message":"Tenant database unavailable"}"#,
+        ),
+    ] {
+        let response = answer(said(path, media_type, text)).await;
+        assert_eq!(response.status(), status, "{path} {text}");
+        assert_eq!(body(response).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn who_broadcasts_shows_a_key() {
+    let good = json!({"messages": [{"topic": "a", "event": "e", "payload": {}}]}).to_string();
+    let expired = format!("Bearer {}", token(json!({"role": "anon", "exp": 1})));
+    for (headers, status) in [
+        (vec![], 401),
+        (vec![("authorization", "Bearer potato")], 401),
+        (vec![("authorization", "Basic sb_publishable_x")], 401),
+        (vec![("authorization", &*expired)], 401),
+        (
+            vec![("authorization", "potato"), ("apikey", "sb_publishable_x")],
+            401,
+        ),
+        (vec![("authorization", "BEARER sb_publishable_x")], 202),
+        (vec![("apikey", "sb_publishable_x")], 202),
+        (vec![("x-api-key", "sb_publishable_x")], 401),
+    ] {
+        for (path, text) in [
+            ("/api/broadcast", &*good),
+            ("/api/broadcast/a/events/e", "{}"),
+        ] {
+            let request = Request::post(path).header("content-type", "application/json");
+            let request = headers.iter().fold(request, |request, (name, value)| {
+                request.header(*name, *value)
+            });
+            let response = answer(request.body(Body::from(text.to_owned())).unwrap()).await;
+            assert_eq!(response.status(), status, "{headers:?}");
+            if status == 401 {
+                assert_eq!(body(response).await, r#"{"message":"Unauthorized"}"#);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn private_broadcasts_that_cannot_be_judged_are_skipped() {
+    let private = json!({"topic": "a", "event": "e", "payload": {}, "private": true});
+    assert_eq!(batch(json!([private, private])).await, (202, String::new()));
+}
+
+#[tokio::test]
+async fn broadcasts_beyond_their_rate_are_refused() {
+    let (relay, _shards) = relay_with(Config {
+        events_per_second_max: Some(3),
+        ..pgrelay_relay::testing::config()
+    });
+    let send = async |count: usize| {
+        let message = json!({"topic": "a", "event": "e", "payload": {}});
+        let text = json!({ "messages": vec![message; count] }).to_string();
+        let app = app(&Tasks::new(), &relay, Readiness::Ready);
+        app.oneshot(said("/api/broadcast", None, text))
+            .await
+            .unwrap()
+    };
+    let response = send(4).await;
+    assert_eq!(response.status(), 429);
+    let text = r#"{"message":"Too many messages to broadcast, please reduce the batch size"}"#;
+    assert_eq!(response.headers()["x-rate-limit"], "3");
+    assert_eq!(body(response).await, text);
+    // The second may end between two of them.
+    let mut refused = None;
+    for _ in 0..20 {
+        let response = send(3).await;
+        if response.status() == 429 && response.headers()["x-rate-limit-remaining"] == "0" {
+            assert_eq!(response.headers()["x-rate-rolling"], "3");
+            refused = Some(body(response).await);
+            break;
+        }
+        assert_eq!(response.status(), 202);
+    }
+    let text = r#"{"message":"You have exceeded your rate limit"}"#;
+    assert_eq!(refused.as_deref(), Some(text));
 }

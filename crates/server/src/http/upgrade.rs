@@ -16,7 +16,7 @@ use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use pgrelay_protocol::Vsn;
 use pgrelay_relay::{
-    NewSocket, Relay,
+    Crowded, NewSocket, Relay,
     ports::{Claims, TokenVerifier},
 };
 use tokio::net::TcpStream;
@@ -121,11 +121,22 @@ fn admit(
         .map(Cow::into_owned)
         .or(query.apikey)
         .ok_or_else(|| Refused::Told(StatusCode::UNAUTHORIZED, "API key is missing".to_owned()))?;
-    let claims = gate.tokens.verify(&token, unix_now()).map_err(|error| {
+    let now = unix_now();
+    let claims = gate.tokens.verify(&token, now).map_err(|error| {
         let status = StatusCode::from_u16(error.connect_status());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Refused::Told(status, error.connect_text().into_owned())
     })?;
+    if let Some(crowded) = gate.relay.crowded(now) {
+        let text = match crowded {
+            Crowded::Clients => "Too many connected users",
+            Crowded::Joins => "Too many joins per second",
+        };
+        return Err(Refused::Told(
+            StatusCode::TOO_MANY_REQUESTS,
+            text.to_owned(),
+        ));
+    }
     Ok(Guest {
         vsn,
         token: token.into(),

@@ -112,8 +112,9 @@ async fn what_was_told_before_the_stop_is_whole_and_resumes_after_it() {
 #[tokio::test]
 async fn a_client_that_does_not_leave_does_not_keep_it_alive() {
     let stage = Stage::open_with(|relay| brief(relay).allow("slow to stop")).await;
-    // It never reads, so it never answers the close.
-    let _rude = stage.connect(Vsn::V2).await;
+    // Once it is in it never reads, so it never answers the close.
+    let mut rude = stage.connect(Vsn::V2).await;
+    rude.heartbeat().await;
     // An HTTP connection that asks for nothing.
     let _idle = TcpStream::connect(stage.relay.address()).await.unwrap();
     let Stage { relay, .. } = stage;
