@@ -1,6 +1,13 @@
+FROM node:22-bookworm-slim AS pages
+WORKDIR /src
+COPY scripts/pages scripts/
+COPY clients clients/
+RUN rm -rf clients/examples/built/dist && scripts/pages
+
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+COPY --from=pages /src/clients/examples/built clients/examples/built
 RUN cargo build --release --locked --bin pgrelay
 
 FROM debian:bookworm-slim

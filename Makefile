@@ -4,6 +4,7 @@
 # Everything on one machine: a PostgreSQL of its own (or DATABASE_URL), two bookings, the relay on http://127.0.0.1:4000.
 demo:
 	@scripts/setup demo
+	@scripts/pages
 	@cargo run --release --locked --bin pgrelay -- demo
 
 # Everything that must hold before a change lands.

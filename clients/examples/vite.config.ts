@@ -9,6 +9,7 @@ export default defineConfig({
   resolve: { dedupe: ['react', 'react-dom'] },
   build: {
     target: 'es2022',
+    outDir: 'built/dist',
     rollupOptions: { input: { chat: 'chat.html', desk: 'desk.html' } },
   },
 })

@@ -11,6 +11,7 @@ create schema pgrelay_chat;
 
 create table pgrelay_chat.migrations (
   name       text primary key,
+  checksum   text,                      -- null: applied by hand
   applied_at timestamptz not null default clock_timestamp()
 );
 

@@ -167,6 +167,9 @@ begin
   loop
     perform pgrelay_chat.attempt(format('alter publication %I add table %s', pub.pubname, relation));
   end loop;
+  if to_regprocedure('pgrelay.sync(oid, boolean)') is not null then
+    perform pgrelay.sync();
+  end if;
 end $$;
 
 create function pgrelay_chat.refresh_channel() returns void
@@ -192,7 +195,7 @@ begin
   end loop;
 end $$;
 
--- Brings everything around the tables in line: rights, publication, private channels. Running it again
+-- Brings everything around the tables in line: rights, publication, capture, private channels. Running it again
 -- changes nothing; every migration ends with it. Roles and publication are made by sql/pgrelay and
 -- sql/realtime; what is missing is left out, and examine() says so.
 create function pgrelay_chat.refresh() returns void

@@ -140,8 +140,8 @@ begin
   raise exception 'this client_id was used for another message' using errcode = 'PC006';
 end $$;
 
--- A system message beside the automatic ones. One that tells a status which the booking has (or had, at
--- metadata.status_version) is answered with the message that told it.
+-- A system message beside the automatic ones. One that tells a status which the booking has or had (the
+-- last time, or at metadata.status_version) is answered with the message that told it.
 create function pgrelay_chat.send_system(
   reference text, content text default null, metadata jsonb default '{}', key text default null,
   out message json, out replayed boolean)
@@ -159,7 +159,9 @@ begin
   booking := pgrelay_chat.open_booking(reference);
   if told is not null then
     told_version := case when metadata ->> 'status_version' ~ '^[0-9]{1,9}$' then (metadata ->> 'status_version')::int
-                         else booking.status_version end;
+                         else coalesce((select max(h.version) from public.booking_status_history h
+                                         where h.booking_id = booking.id and h.to_status = told),
+                                       booking.status_version) end;
     select m.* into sent
       from public.booking_status_history h join public.messages m on m.id = h.message_id
      where h.booking_id = booking.id and h.version = told_version and h.to_status = told;

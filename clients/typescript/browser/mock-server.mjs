@@ -15,7 +15,7 @@ import { createFakeRelay, fakeToken } from '../dist/testing.mjs'
 export const CLIENT = { id: 'c0000000-0000-4000-8000-000000000001', role: 'client', name: 'Ann Archer' }
 export const OPERATOR = { id: 'd0000000-0000-4000-8000-000000000002', role: 'operator', name: 'Dana' }
 
-const PAGES = fileURLToPath(new URL('../../examples/dist/', import.meta.url))
+const PAGES = fileURLToPath(new URL('../../examples/built/dist/', import.meta.url))
 const KINDS = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' }
 
 async function servePage(path, response) {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A connection to PostgreSQL, encrypted or not.
-pub(crate) type Link =
+pub type Link =
     Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
 /// Addresses, credentials and TLS of one database.
@@ -53,8 +53,11 @@ impl Endpoint {
         &self.tls
     }
 
-    /// Connects, trying with and without TLS as the mode says.
-    pub(crate) async fn connect(&self) -> Result<(Client, Link), Error> {
+    /// Connects, trying with and without TLS as the mode says. Nothing moves unless the link is polled.
+    ///
+    /// # Errors
+    /// If there is no connection to be had in time.
+    pub async fn connect(&self) -> Result<(Client, Link), Error> {
         let limit = self.connect_limit();
         match timeout(limit, self.connect_in_any_time()).await {
             Ok(connected) => connected.map_err(Error::Connect),

@@ -1,18 +1,19 @@
 //! From batches of the ledger to events of the relay: every page once, in order, and a word where
 //! that cannot be.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use pgrelay_protocol::RefetchReason;
 use pgrelay_relay::{
     change::{Operation, Page},
-    ports::FeedEvent,
+    ports::{FeedEvent, Stopped},
 };
 
 use crate::{
     error::Error,
     ledger::Batch,
     live::Live,
+    messages,
     query::Lane,
     reader::{BatchReader, Portion, ReadError},
     source::{Exit, Told},
@@ -111,13 +112,19 @@ impl Live<'_, '_> {
             batch,
             seq: portion.end.seq,
         };
-        match portion.page {
+        let step = match portion.page {
             Some(page) => {
                 self.count_page(&page);
-                self.publish(FeedEvent::Page(Arc::new(page)), told).await
+                FeedEvent::Page(Arc::new(page))
             }
-            None => self.publish(FeedEvent::Head(portion.end), told).await,
-        }
+            None => FeedEvent::Head(portion.end),
+        };
+        let bytes_max = self.run.source.config.message_bytes_max;
+        let mut messages = portion.messages;
+        messages.retain(|message| messages::fits(message, bytes_max));
+        self.run.source.metrics.messages.inc_by(count(&messages));
+        let messages = (!messages.is_empty()).then(|| FeedEvent::Messages(messages.into()));
+        self.publish([step].into_iter().chain(messages), told).await
     }
 
     fn count_page(&self, page: &Page) {
@@ -127,9 +134,7 @@ impl Live<'_, '_> {
             .iter()
             .filter(|change| change.operation == Operation::Hole)
             .count();
-        metrics
-            .rows
-            .inc_by(page.changes.len().try_into().unwrap_or(u64::MAX));
+        metrics.rows.inc_by(count(&page.changes));
         metrics.holes.inc_by(holes.try_into().unwrap_or(u64::MAX));
     }
 
@@ -166,21 +171,27 @@ impl Live<'_, '_> {
             batch: head,
             seq: i64::MAX,
         };
-        self.publish(
-            FeedEvent::Break {
-                reason,
-                head: head.end(),
-            },
-            told,
-        )
-        .await
+        let head = head.end();
+        self.publish([FeedEvent::Break { reason, head }], told)
+            .await
     }
 
-    /// Hands an event over and notes `told`. A relay that takes its time is waited for; meanwhile the
-    /// connection is kept alive. An event is never handed to some shards only, so it is finished even
-    /// when the connection ends.
-    pub(crate) async fn publish(&mut self, event: FeedEvent, told: Told) -> Result<(), Exit> {
-        let mut publishing = self.run.feed.publish(event);
+    /// Hands events over and notes `told`. A relay that takes its time is waited for; meanwhile the
+    /// connection is kept alive. Events are never handed to some shards only, nor some of them alone,
+    /// so this is finished even when the connection ends.
+    pub(crate) async fn publish(
+        &mut self,
+        events: impl IntoIterator<Item = FeedEvent, IntoIter: Send>,
+        told: Told,
+    ) -> Result<(), Exit> {
+        let feed = self.run.feed;
+        let events = events.into_iter();
+        let mut publishing = pin!(async move {
+            for event in events {
+                feed.publish(event).await?;
+            }
+            Ok::<_, Stopped>(())
+        });
         let lost = tokio::select! {
             biased;
             published = &mut publishing => {
@@ -196,4 +207,8 @@ impl Live<'_, '_> {
         self.run.note(told);
         lost.map_or(Ok(()), |error| Err(error.into()))
     }
+}
+
+fn count<T>(items: &[T]) -> u64 {
+    items.len().try_into().unwrap_or(u64::MAX)
 }

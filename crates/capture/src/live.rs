@@ -16,7 +16,7 @@ use crate::{
     continuity::Continuity,
     doorbell::{Action, Doorbell, Find, Key, Pace, Stepped},
     ledger::Batch,
-    logged::Logged,
+    logged::{Logged, Matter},
     metrics::{Cause, FindLabels},
     reader::BatchReader,
     sequencer::{self, Keys, Outcome, Stepping},
@@ -81,7 +81,7 @@ impl<'a, 'b> Live<'a, 'b> {
             Continuity::Overrun(batch) => self.break_off(RefetchReason::Retention, batch).await?,
         }
         self.tail().await?;
-        self.publish(FeedEvent::Head(self.told.batch.end()), self.told)
+        self.publish([FeedEvent::Head(self.told.batch.end())], self.told)
             .await
     }
 
@@ -235,7 +235,7 @@ impl<'a, 'b> Live<'a, 'b> {
     async fn tell_catalog(&mut self, heard: Heard) -> Result<(), Exit> {
         if heard.catalog {
             self.run.source.catalog.changed();
-            self.publish(FeedEvent::CatalogChanged, self.told).await?;
+            self.publish([FeedEvent::CatalogChanged], self.told).await?;
         }
         Ok(())
     }
@@ -274,5 +274,7 @@ impl<'a, 'b> Live<'a, 'b> {
 
 fn is_holes_only(batch: &Batch, rows: &[Logged]) -> bool {
     i64::try_from(rows.len()).is_ok_and(|len| len == batch.n)
-        && rows.iter().all(|row| row.operation == Operation::Hole)
+        && rows
+            .iter()
+            .all(|row| row.matter == Matter::Change(Operation::Hole))
 }

@@ -14,6 +14,7 @@ use crate::{
     catalog::Catalog,
     error::Error,
     ledger::Batch,
+    messages,
     metrics::Metrics,
     pool::{self, Pool},
     query::{Lane, Params},
@@ -32,14 +33,21 @@ pub struct Log {
     pool: Pool,
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
+    message_bytes_max: usize,
 }
 
 impl Log {
-    pub(crate) fn new(pool: Pool, catalog: Arc<Catalog>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        pool: Pool,
+        catalog: Arc<Catalog>,
+        metrics: Arc<Metrics>,
+        message_bytes_max: usize,
+    ) -> Self {
         Self {
             pool,
             catalog,
             metrics,
+            message_bytes_max,
         }
     }
 
@@ -233,11 +241,21 @@ impl ChangeLog for Log {
 impl MessageLog for Log {
     fn replay(
         &self,
-        _topic: Topic,
-        _since_ms: i64,
-        _limit: u8,
+        topic: Topic,
+        since_ms: i64,
+        limit: u8,
     ) -> BoxFuture<'static, Result<Vec<StoredMessage>, ReplayError>> {
-        async { Ok(Vec::new()) }.boxed()
+        let (pool, bytes_max) = (self.pool.clone(), self.message_bytes_max);
+        async move {
+            messages::replay(&pool, &topic, since_ms, limit, bytes_max)
+                .await
+                .map_err(|error| {
+                    let report = error.report().to_string();
+                    tracing::warn!(error = report, "stored messages cannot be read");
+                    ReplayError::Unavailable(report)
+                })
+        }
+        .boxed()
     }
 }
 

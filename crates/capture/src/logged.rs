@@ -21,13 +21,24 @@ pub(crate) struct Logged {
     pub(crate) xid: Xid,
     /// The captured table; 0 for every table.
     pub(crate) relid: u32,
-    pub(crate) operation: Operation,
+    pub(crate) matter: Matter,
     oversize: bool,
     new: Option<Box<str>>,
     old: Option<Box<str>>,
     new_ctid: Option<Tid>,
     old_ctid: Option<Tid>,
     pub(crate) at: Timestamp,
+}
+
+/// What a row of the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Matter {
+    /// Something happened to a row of a table.
+    Change(Operation),
+    /// A message was stored: what it is about is logged as the new row, JSON that it says as the old.
+    JsonMessage,
+    /// The same for bytes, in hex.
+    BinaryMessage,
 }
 
 /// What must be known of a whole batch before any page of it can go out.
@@ -47,13 +58,30 @@ impl Logged {
             seq: row.get(first),
             xid: row.get(first + 1),
             relid: row.get(first + 2),
-            operation: operation(row.get(first + 3)),
+            matter: matter(row.get(first + 3)),
             oversize: row.get(first + 4),
             new: text(5),
             old: text(6),
             new_ctid: row.get(first + 7),
             old_ctid: row.get(first + 8),
             at: row.get(first + 9),
+        }
+    }
+
+    /// What a message is about; `None` for a change.
+    pub(crate) fn about(&self) -> Option<&str> {
+        self.new.as_deref().filter(|_| self.is_message())
+    }
+
+    /// What a message says; `None` for a change.
+    pub(crate) fn said(&self) -> Option<&str> {
+        self.old.as_deref().filter(|_| self.is_message())
+    }
+
+    fn is_message(&self) -> bool {
+        match self.matter {
+            Matter::JsonMessage | Matter::BinaryMessage => true,
+            Matter::Change(_) => false,
         }
     }
 
@@ -69,13 +97,15 @@ impl Logged {
 
 /// A letter that is not known means that something was logged which we cannot tell: a hole.
 #[expect(clippy::cast_sign_loss, reason = "PostgreSQL's \"char\" is a byte")]
-fn operation(letter: i8) -> Operation {
-    match letter as u8 {
+fn matter(letter: i8) -> Matter {
+    Matter::Change(match letter as u8 {
         b'I' => Operation::Insert,
         b'U' => Operation::Update,
         b'D' => Operation::Delete,
+        b'M' => return Matter::JsonMessage,
+        b'B' => return Matter::BinaryMessage,
         _ => Operation::Hole,
-    }
+    })
 }
 
 impl Plan {
@@ -108,7 +138,7 @@ fn links(rows: &[Logged]) -> Vec<Link> {
                 .or_default()
                 .push(row.seq);
         }
-        if row.operation == Operation::Hole {
+        if row.matter == Matter::Change(Operation::Hole) {
             holes.entry((row.xid, row.relid)).or_default().push(row.seq);
         }
     }
@@ -134,13 +164,14 @@ fn links(rows: &[Logged]) -> Vec<Link> {
 /// Captured tables of some rows.
 pub(crate) fn tables(rows: &[Logged]) -> HashSet<u32> {
     rows.iter()
+        .filter(|row| !row.is_message())
         .map(|row| row.relid)
         .filter(|relid| *relid != 0)
         .collect()
 }
 
 /// The changes of a run of rows, each at its place. `foreign` holds rows from elsewhere in the batch
-/// that belong here. Rows of tables that are not published are left out.
+/// that belong here. Messages, and rows of tables that are not published, are left out.
 pub(crate) fn changes(
     rows: Vec<Logged>,
     foreign: Vec<Logged>,
@@ -180,14 +211,17 @@ pub(crate) fn missing(rows: &[Logged], plan: &Plan) -> Vec<i64> {
 }
 
 fn change(place: i64, row: Logged, plan: &Plan, relations: &Relations) -> Option<Change> {
-    let relation = match (row.relid, row.operation) {
-        (0, _) => every_table(),
-        (relid, _) => Arc::clone(relations.get(&relid)?.as_ref()?),
+    let Matter::Change(operation) = row.matter else {
+        return None;
+    };
+    let relation = match row.relid {
+        0 => every_table(),
+        relid => Arc::clone(relations.get(&relid)?.as_ref()?),
     };
     let at = plan.last_at.get(&row.xid).copied().unwrap_or(row.at);
     let mut change = Change {
         seq: place,
-        operation: row.operation,
+        operation,
         new: None,
         old: None,
         commit_timestamp: at.to_wire(),

@@ -12,6 +12,7 @@ pub struct Metrics {
     pub(crate) steps: Counter,
     pub(crate) batches: Counter,
     pub(crate) rows: Counter,
+    pub(crate) messages: Counter,
     pub(crate) rings: Counter,
     pub(crate) arms: Counter,
     pub(crate) safety_finds: Family<FindLabels, Counter>,
@@ -23,6 +24,8 @@ pub struct Metrics {
     pub(crate) replays: Counter,
     pub(crate) evaluations: Counter,
     pub(crate) evaluation_failures: Counter,
+    pub(crate) looks: Counter,
+    pub(crate) look_failures: Counter,
     pub(crate) live: Gauge,
     pub(crate) leader: Gauge,
     pub(crate) armed: Gauge,
@@ -60,11 +63,16 @@ impl Metrics {
         capture.register("safety_finds", help, self.safety_finds.clone());
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 13] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 16] {
         [
             ("steps", "Looks into the change log", &self.steps),
             ("batches", "Batches handed to the relay", &self.batches),
             ("rows", "Changes handed to the relay", &self.rows),
+            (
+                "messages",
+                "Stored messages handed to the relay",
+                &self.messages,
+            ),
             ("rings", "Bells heard while asleep", &self.rings),
             ("arms", "Times the relay went to sleep", &self.arms),
             (
@@ -98,6 +106,16 @@ impl Metrics {
                 "evaluation_failures",
                 "Those that failed",
                 &self.evaluation_failures,
+            ),
+            (
+                "looks",
+                "Questions about what subscribers may see",
+                &self.looks,
+            ),
+            (
+                "look_failures",
+                "Subscribers about whom one had no answer",
+                &self.look_failures,
             ),
         ]
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     catalog::Catalog, compile::Compiler, config::Config, health::Health, log::Log,
-    metrics::Metrics, pool::Pool, resolver::Resolver, source::Source,
+    metrics::Metrics, policies::Policies, pool::Pool, resolver::Resolver, source::Source,
 };
 
 /// The parts, sharing one pool and one view of the catalog.
@@ -26,13 +26,19 @@ pub fn open(config: Config, metrics: Arc<Metrics>) -> Parts {
     let pool = Pool::new(&config.database, config.pool_size);
     let catalog = Arc::new(Catalog::default());
     let health = Health::default();
-    let log = Log::new(pool.clone(), Arc::clone(&catalog), Arc::clone(&metrics));
+    let log = Log::new(
+        pool.clone(),
+        Arc::clone(&catalog),
+        Arc::clone(&metrics),
+        config.message_bytes_max,
+    );
+    let policies = Policies::new(pool.clone(), config.pool_size, config.evaluate_timeout);
     let compiler = Compiler {
         pool: pool.clone(),
         limit: config.evaluate_timeout,
     };
     let resolver = Resolver::new(
-        compiler,
+        (compiler, policies),
         Arc::clone(&catalog),
         Arc::clone(&metrics),
         config.ddl,

@@ -11,7 +11,11 @@ use crate::{
     connect::Endpoint,
     error::Error,
     query::{Lane, Params, Query},
+    statements,
 };
+
+/// After which PostgreSQL should have given up by itself.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The pool.
 #[derive(Debug, Clone)]
@@ -53,6 +57,47 @@ impl Pool {
         let client = self.get().await?;
         match timeout(limit, Lane::pooled(&client).rows(query, params)).await {
             Ok(answer) => answer.map_err(Error::query(action)),
+            Err(_elapsed) => {
+                discard(client);
+                Err(Error::Frozen { action, limit })
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// One question in a transaction of its own, which is rolled back: nothing it sets or writes
+    /// stays. PostgreSQL gives up after `limit`.
+    ///
+    /// All of it is sent before the first answer is awaited, so that whoever stops waiting leaves no
+    /// transaction behind.
+    pub(crate) async fn ask_alone(
+        &self,
+        action: &'static str,
+        limit: Duration,
+        query: &Query,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let client = self.get().await?;
+        let lane = Lane::pooled(&client);
+        let millis = limit.as_millis().to_string();
+        let settings: Params<'_> = &[&millis];
+        let asking = async {
+            futures::join!(
+                client.batch_execute("begin"),
+                lane.rows(&statements::session::LIMIT, settings),
+                lane.rows(query, params),
+                client.batch_execute("rollback"),
+            )
+        };
+        match timeout(limit + GRACE, asking).await {
+            Ok((begun, set, answer, ended)) => {
+                let failed = Error::query(action);
+                match begun.and(set).and(answer) {
+                    Ok(rows) => ended.map(|()| rows).map_err(failed),
+                    Err(error) => Err(failed(error)),
+                }
+            }
             Err(_elapsed) => {
                 discard(client);
                 Err(Error::Frozen { action, limit })

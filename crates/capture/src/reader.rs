@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use pgrelay_protocol::Position;
-use pgrelay_relay::change::Page;
+use pgrelay_relay::{change::Page, ports::StoredMessage};
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     chain::{self, Link},
     ledger::Batch,
     logged::{self, Logged, Plan},
+    messages,
     query::{Lane, Query},
     statements,
     values::{Timestamp, Xid},
@@ -51,6 +52,8 @@ impl From<Error> for ReadError {
 pub(crate) struct Portion {
     /// What is to be told; nothing where only unpublished tables changed.
     pub(crate) page: Option<Page>,
+    /// Messages between its changes.
+    pub(crate) messages: Vec<StoredMessage>,
     /// Everything up to here is settled.
     pub(crate) end: Position,
 }
@@ -125,9 +128,14 @@ impl BatchReader {
         let plan = self.plan.get_or_insert_default();
         let foreign = pick(lane, &self.batch, logged::missing(&rows, plan)).await?;
         let relations = catalog.relations(lane, &logged::tables(&rows)).await?;
+        let messages = messages::told(&rows);
         let changes = logged::changes(rows, foreign, plan, &relations);
         let page = (!changes.is_empty()).then(|| Page::new(changes, end));
-        Ok(Some(Portion { page, end }))
+        Ok(Some(Portion {
+            page,
+            messages,
+            end,
+        }))
     }
 
     /// Looks at the whole batch: itself where it fits a page, else a summary of it.

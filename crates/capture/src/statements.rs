@@ -4,4 +4,5 @@
 pub(crate) mod administration;
 pub(crate) mod catalog;
 pub(crate) mod ledger;
+pub(crate) mod messages;
 pub(crate) mod session;

@@ -23,6 +23,7 @@ const ROUND: Duration = Duration::from_secs(1);
 const SYNC_EVERY: u64 = 5;
 const NEWS_EVERY: u64 = 2;
 const SIZES_EVERY: u64 = 10;
+const KEEP_EVERY: u64 = 60;
 /// A step that takes longer is given up.
 const STEP_MAX: Duration = Duration::from_secs(30);
 
@@ -35,6 +36,8 @@ pub(crate) struct Upkeep<'a> {
     metrics: Arc<Metrics>,
     health: Health,
     news: Option<String>,
+    /// The round in which the table of messages is looked after next.
+    keep_at: u64,
     /// What was complained of already.
     complaints: HashSet<String>,
 }
@@ -49,6 +52,7 @@ impl<'a> Upkeep<'a> {
             metrics: Arc::clone(&source.metrics),
             health: source.health.clone(),
             news: None,
+            keep_at: 0,
             complaints: HashSet::new(),
         }
     }
@@ -91,6 +95,10 @@ impl<'a> Upkeep<'a> {
             self.maintain().await?;
             if round.is_multiple_of(SYNC_EVERY) {
                 attached = self.sync().await?;
+            }
+            if round >= self.keep_at && self.config.ddl {
+                self.keep_at = round + KEEP_EVERY;
+                self.keep_messages().await?;
             }
         }
         if round.is_multiple_of(SIZES_EVERY) {
@@ -151,6 +159,26 @@ impl<'a> Upkeep<'a> {
             }
         }
         Ok(attached)
+    }
+
+    /// Partitions for the messages of the next days, none for those that are too old.
+    async fn keep_messages(&mut self) -> Result<(), Error> {
+        for row in self
+            .ask("keep messages", &statements::messages::KEEP, &[])
+            .await?
+        {
+            let (action, statement): (&str, &str) = (row.get(0), row.get(1));
+            match action {
+                "kept" => tracing::info!(statement, "kept the table of messages"),
+                // Somebody holds it; the next round tries again.
+                "locked" => tracing::debug!(statement, "the table of messages is locked"),
+                _ => self.complain(format!(
+                    "the table of messages needs: {statement} ({})",
+                    row.get::<_, Option<&str>>(2).unwrap_or_default()
+                )),
+            }
+        }
+        Ok(())
     }
 
     async fn has_news(&mut self) -> Result<bool, Error> {

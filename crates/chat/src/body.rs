@@ -5,6 +5,7 @@ use axum::{
     extract::{FromRequest, Request},
 };
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{Chat, code::Code, error::Failure, fields::Fields, refusal::Refusal};
 
@@ -17,13 +18,19 @@ impl FromRequest<Chat> for Body {
 
     async fn from_request(request: Request, chat: &Chat) -> Result<Self, Failure> {
         let bytes_max = chat.config.body_bytes_max;
+        let body = timeout(
+            chat.config.body_timeout,
+            to_bytes(request.into_body(), bytes_max),
+        );
         // Also what breaks off on the way is answered so; nobody is there to read it.
-        let bytes =
-            to_bytes(request.into_body(), bytes_max)
-                .await
-                .map_err(|_too_large_or_gone| {
-                    Refusal::new(Code::TooLong).with("limit_bytes", bytes_max)
-                })?;
+        let bytes = body
+            .await
+            .map_err(|_elapsed| {
+                Refusal::say(Code::Unavailable, "The request did not arrive in time.")
+            })?
+            .map_err(|_too_large_or_gone| {
+                Refusal::new(Code::TooLong).with("limit_bytes", bytes_max)
+            })?;
         if bytes.is_empty() {
             return Ok(Self(Fields::default()));
         }

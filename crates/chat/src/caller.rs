@@ -34,6 +34,8 @@ pub trait TokenVerifier: Send + Sync + 'static {
 pub struct TokenRefused(pub String);
 
 const SERVICE_ROLE: &str = "service_role";
+/// What SET ROLE takes as "whoever logged in", which is us.
+const NO_ROLE: &str = "none";
 
 /// A user with a token, or the service role. Visitors with an anonymous key have nothing to do here.
 #[derive(Debug)]
@@ -44,6 +46,9 @@ pub(crate) struct Caller {
 
 impl Caller {
     fn from_claims(claims: Claims) -> Result<Self, Refusal> {
+        if &*claims.role == NO_ROLE {
+            return Err(Refusal::new(Code::Forbidden));
+        }
         let is_service = &*claims.role == SERVICE_ROLE;
         let user = claims.subject.as_deref().map(Uuid::parse_str);
         if !is_service && !matches!(user, Some(Ok(_))) {
@@ -140,6 +145,7 @@ mod tests {
         );
         assert_eq!(check("service_role", None, "{}"), Some(true));
         assert_eq!(check("anon", None, "{}"), None);
+        assert_eq!(check("none", user, "{}"), None);
         assert_eq!(check("authenticated", Some("me"), operator), None);
     }
 

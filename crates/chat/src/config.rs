@@ -9,8 +9,12 @@ pub struct Config {
     pub statement_timeout: Duration,
     /// Longest time that one statement may wait for a lock.
     pub lock_timeout: Duration,
+    /// Longest time that the database may take for a whole request; then its connection is given up.
+    pub answer_timeout: Duration,
     /// Largest request body.
     pub body_bytes_max: usize,
+    /// Longest time that a request body may take to arrive.
+    pub body_timeout: Duration,
     /// How fast one client may write to one booking; operators are not limited.
     pub send_rate: SendRate,
 }

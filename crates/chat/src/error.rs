@@ -1,5 +1,7 @@
 //! What can go wrong, and what of it the caller may read.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
@@ -22,9 +24,17 @@ pub enum Error {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The database took too long for a whole request.
+    #[error("no answer within {0:?}")]
+    Frozen(Duration),
     /// A transaction was not the caller's; nothing was done in it.
     #[error("a request did not run as its caller")]
     NotTheCaller,
+    /// A file of the schema was applied that differs from the one in this program.
+    #[error(
+        "chat migration {0} was applied with other contents; this program does not match the database"
+    )]
+    MigrationChanged(&'static str),
     /// The chat is installed in another schema than the one asked for.
     #[error("the chat is installed in schema {0}; it cannot be moved")]
     OtherSchema(String),
@@ -61,7 +71,7 @@ impl Error {
             Code::Empty | Code::InvalidValue | Code::IllegalTransition => Kind::Input,
             Code::AuthRequired | Code::NotAParticipant | Code::OperatorOnly => Kind::Denied,
             Code::NotAuthor | Code::Forbidden => Kind::Denied,
-            Code::BookingNotFound | Code::MessageNotFound => Kind::Missing,
+            Code::BookingNotFound | Code::MessageNotFound | Code::NotInstalled => Kind::Missing,
             Code::IdempotencyConflict | Code::StatusConflict => Kind::Conflict,
             Code::AlreadyAssigned | Code::BookingClosed => Kind::Conflict,
             Code::TooLong | Code::RateLimited => Kind::Limit,
@@ -72,8 +82,8 @@ impl Error {
 
     fn code(&self) -> Code {
         match self {
-            Self::Pool(_) | Self::NotTheCaller => Code::Unavailable,
-            Self::OtherSchema(_) => Code::InvalidValue,
+            Self::Pool(_) | Self::Frozen(_) | Self::NotTheCaller => Code::Unavailable,
+            Self::OtherSchema(_) | Self::MigrationChanged(_) => Code::InvalidValue,
             // Without an answer of the server, the connection is gone.
             Self::Database { source, .. } => {
                 source.as_db_error().map_or(Code::Unavailable, code_of)
@@ -87,7 +97,11 @@ impl Error {
                 .as_db_error()
                 .filter(|error| error.code().code().starts_with("PC"))
                 .and_then(DbError::detail),
-            Self::Pool(_) | Self::NotTheCaller | Self::OtherSchema(_) => None,
+            Self::Pool(_)
+            | Self::Frozen(_)
+            | Self::NotTheCaller
+            | Self::OtherSchema(_)
+            | Self::MigrationChanged(_) => None,
         };
         Refusal::from_database(self.code(), detail)
     }
@@ -102,11 +116,15 @@ fn code_of(error: &DbError) -> Code {
     if *state == SqlState::INSUFFICIENT_PRIVILEGE || *state == SqlState::INVALID_PARAMETER_VALUE {
         return Code::Forbidden;
     }
+    // Schema pgrelay_chat is not there; once it is, the next request finds it.
+    if *state == SqlState::INVALID_SCHEMA_NAME {
+        return Code::NotInstalled;
+    }
     match state.code().get(..2) {
         Some("22") => Code::InvalidRequest,
         Some("23") => Code::InvalidValue,
-        // Gone, refused, read-only, conflict, out of resources, stopped, timed out; or the schema is missing.
-        Some("08" | "25" | "28" | "40" | "53" | "55" | "57" | "3F") => Code::Unavailable,
+        // Gone, refused, read-only, conflict, out of resources, stopped, timed out; or an older schema.
+        Some("08" | "25" | "28" | "40" | "53" | "55" | "57") => Code::Unavailable,
         _ if *state == SqlState::UNDEFINED_FUNCTION => Code::Unavailable,
         _ => Code::Internal,
     }

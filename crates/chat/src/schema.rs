@@ -2,44 +2,35 @@
 
 use std::collections::HashSet;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient, Transaction};
 
 use crate::error::Error;
 
-const FILES: [(&str, &str); 7] = [
-    (
-        "0001_tables",
-        include_str!("../../../sql/chat/0001_tables.sql"),
-    ),
-    (
-        "0002_caller",
-        include_str!("../../../sql/chat/0002_caller.sql"),
-    ),
-    (
-        "0003_rules",
-        include_str!("../../../sql/chat/0003_rules.sql"),
-    ),
-    (
-        "0004_access",
-        include_str!("../../../sql/chat/0004_access.sql"),
-    ),
-    (
-        "0005_calls",
-        include_str!("../../../sql/chat/0005_calls.sql"),
-    ),
-    ("0006_desk", include_str!("../../../sql/chat/0006_desk.sql")),
-    (
-        "0007_doctor",
-        include_str!("../../../sql/chat/0007_doctor.sql"),
-    ),
+macro_rules! files {
+    ($($name:literal),+ $(,)?) => {
+        [$(($name, include_str!(concat!("../../../sql/", $name, ".sql")))),+]
+    };
+}
+
+const FILES: [(&str, &str); 7] = files![
+    "chat/0001_tables",
+    "chat/0002_caller",
+    "chat/0003_rules",
+    "chat/0004_access",
+    "chat/0005_calls",
+    "chat/0006_desk",
+    "chat/0007_doctor",
 ];
 
-/// One migration at a time in one database.
-const LOCK: &str = "select pg_advisory_xact_lock(8101814510)";
+/// One migration at a time in one database, and none that keeps writers waiting behind it.
+const LOCK: &str = "select pg_advisory_xact_lock(8101814510); set local lock_timeout = '5s'";
 const IS_INSTALLED: &str = "select to_regclass('pgrelay_chat.migrations') is not null";
-const APPLIED: &str = "select name from pgrelay_chat.migrations";
+/// A file that was applied by hand has no checksum.
+const APPLIED: &str =
+    "select coalesce(checksum = md5($2), true) from pgrelay_chat.migrations where name = $1";
+const APPLIED_NAMES: &str = "select name from pgrelay_chat.migrations";
 const TABLES_SCHEMA: &str = "select pgrelay_chat.tables_schema()::text";
-const REMEMBER: &str = "insert into pgrelay_chat.migrations (name) values ($1)";
+const REMEMBER: &str = "insert into pgrelay_chat.migrations (name, checksum) values ($1, md5($2))";
 const REFRESH: &str = "select pgrelay_chat.refresh()";
 
 /// Where the tables are: `public` unless somebody wants them elsewhere.
@@ -71,6 +62,12 @@ impl SchemaName {
     }
 }
 
+impl std::fmt::Display for SchemaName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Default for SchemaName {
     fn default() -> Self {
         Self("public".into())
@@ -81,18 +78,20 @@ impl Default for SchemaName {
 pub fn script(schema: &SchemaName) -> String {
     let mut script = create_schema(schema);
     for (name, file) in FILES {
-        script += &place(file, schema);
-        script += &format!("\n{};\n\n", REMEMBER.replace("$1", &format!("'{name}'")));
+        script += &format!("-- {name}\n\n{}", place(file, schema));
+        let remember = REMEMBER.replace("$1", &format!("'{name}'"));
+        script += &format!("\n{};\n\n", remember.replace("md5($2)", "null"));
     }
     script + REFRESH + ";\n"
 }
 
-/// Installs or upgrades the schema and brings rights, roles and publication in line; the names of the
+/// Installs or upgrades the schema and brings rights, publication and triggers in line; the names of the
 /// files that were applied. What needs more rights than the connection has is announced as
 /// `NOTICE: pgrelay-needs: <sql>`, which whoever drives the connection sees.
 ///
 /// # Errors
-/// When the database refuses; then nothing has changed. When the chat lives in another schema already.
+/// When the database refuses, or a table is locked for long; then nothing has changed. When the chat
+/// lives in another schema already, or a file was applied with other contents.
 pub async fn migrate(client: &mut Client, schema: &SchemaName) -> Result<Vec<&'static str>, Error> {
     let failed = |action| Error::database(action);
     let transaction = client
@@ -103,48 +102,25 @@ pub async fn migrate(client: &mut Client, schema: &SchemaName) -> Result<Vec<&'s
         .batch_execute(LOCK)
         .await
         .map_err(failed("wait for other migrations"))?;
-    let installed: bool = transaction
-        .query_one(IS_INSTALLED, &[])
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(failed("look for the schema"))?;
-    let mut applied = HashSet::new();
-    if installed {
-        let rows = transaction
-            .query(APPLIED, &[])
-            .await
-            .map_err(failed("read what was applied"))?;
-        applied.extend(
-            rows.iter()
-                .filter_map(|row| row.try_get::<_, String>(0).ok()),
-        );
-        let row = transaction.query_one(TABLES_SCHEMA, &[]).await;
-        let there: String = row
-            .and_then(|row| row.try_get(0))
-            .map_err(failed("find the tables"))?;
-        if there != schema.0 {
-            return Err(Error::OtherSchema(there));
-        }
-    } else {
-        transaction
+    match installed(&transaction).await? {
+        Some(there) if there != *schema => return Err(Error::OtherSchema(there.0)),
+        Some(_) => {}
+        None => transaction
             .batch_execute(&create_schema(schema))
             .await
-            .map_err(failed("create the schema"))?;
+            .map_err(failed("create the schema"))?,
     }
     let mut fresh = Vec::new();
     for (name, file) in FILES {
-        if applied.contains(name) {
-            continue;
+        let file = place(file, schema);
+        match applied(&transaction, name, &file).await? {
+            Applied::AsItIs => {}
+            Applied::Otherwise => return Err(Error::MigrationChanged(name)),
+            Applied::No => {
+                apply(&transaction, name, &file).await?;
+                fresh.push(name);
+            }
         }
-        transaction
-            .batch_execute(&place(file, schema))
-            .await
-            .map_err(failed("apply a migration"))?;
-        transaction
-            .execute(REMEMBER, &[&name])
-            .await
-            .map_err(failed("remember a migration"))?;
-        fresh.push(name);
     }
     transaction
         .batch_execute(REFRESH)
@@ -157,11 +133,51 @@ pub async fn migrate(client: &mut Client, schema: &SchemaName) -> Result<Vec<&'s
     Ok(fresh)
 }
 
+/// Whether a file was applied.
+enum Applied {
+    No,
+    AsItIs,
+    Otherwise,
+}
+
+async fn applied(transaction: &Transaction<'_>, name: &str, file: &str) -> Result<Applied, Error> {
+    let failed = |action| Error::database(action);
+    // The books are made by the first file.
+    let row = transaction.query_one(IS_INSTALLED, &[]).await;
+    if !row
+        .and_then(|row| row.try_get(0))
+        .map_err(failed("look for the schema"))?
+    {
+        return Ok(Applied::No);
+    }
+    let rows = transaction
+        .query(APPLIED, &[&name, &file])
+        .await
+        .map_err(failed("read what was applied"))?;
+    Ok(match rows.first().map(|row| row.get(0)) {
+        None => Applied::No,
+        Some(true) => Applied::AsItIs,
+        Some(false) => Applied::Otherwise,
+    })
+}
+
+async fn apply(transaction: &Transaction<'_>, name: &str, file: &str) -> Result<(), Error> {
+    transaction
+        .batch_execute(file)
+        .await
+        .map_err(Error::database("apply a migration"))?;
+    transaction
+        .execute(REMEMBER, &[&name, &file])
+        .await
+        .map_err(Error::database("remember a migration"))?;
+    Ok(())
+}
+
 /// Whether the chat is in this database, and in which schema its tables are.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn installed(client: &Client) -> Result<Option<SchemaName>, Error> {
+pub async fn installed<C: GenericClient + Sync>(client: &C) -> Result<Option<SchemaName>, Error> {
     let failed = |action| Error::database(action);
     let row = client.query_one(IS_INSTALLED, &[]).await;
     if !row
@@ -181,9 +197,9 @@ pub async fn installed(client: &Client) -> Result<Option<SchemaName>, Error> {
 ///
 /// # Errors
 /// When the database does not answer, or the chat is not installed.
-pub(crate) async fn is_current(client: &Client) -> Result<bool, Error> {
+pub async fn is_current(client: &Client) -> Result<bool, Error> {
     let rows = client
-        .query(APPLIED, &[])
+        .query(APPLIED_NAMES, &[])
         .await
         .map_err(Error::database("read what was applied"))?;
     let applied: HashSet<String> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
@@ -210,6 +226,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_file_of_the_schema_is_carried_in_order() {
+        let folder = format!("{}/../../sql/chat", env!("CARGO_MANIFEST_DIR"));
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter_map(|name| Some(format!("chat/{}", name.strip_suffix(".sql")?)))
+            .collect();
+        files.sort();
+        assert_eq!(FILES.map(|(name, _)| name).as_slice(), files);
+    }
+
+    #[test]
     fn only_plain_names() {
         for good in ["public", "chat", "_x1"] {
             assert_eq!(SchemaName::parse(good), Ok(SchemaName(good.into())));
@@ -232,7 +260,7 @@ mod tests {
     #[test]
     fn another_schema_takes_all_tables() {
         let script = script(&SchemaName::parse("order").unwrap());
-        assert!(script.starts_with("create schema if not exists \"order\";"));
+        assert!(script.starts_with("create schema if not exists \"order\";\n"));
         assert!(script.contains("create table if not exists \"order\".bookings"));
         assert!(!script.contains("public."));
     }

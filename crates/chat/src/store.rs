@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool};
 use futures::future::join4;
 use serde_json::Value;
+use tokio::time::timeout;
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -313,13 +314,18 @@ impl Store {
         let mut parameters = parameters.to_vec();
         parameters.push((&role, Type::TEXT));
         // Polled in this order, each sends its message at once.
-        let (begun, became, called, committed) = join4(
+        let transaction = join4(
             client.batch_execute(begin),
             client.query_typed(BECOME_CALLER, &identity),
             client.query_typed(statement, &parameters),
             client.batch_execute(COMMIT),
-        )
-        .await;
+        );
+        let limit = self.config.answer_timeout;
+        let Ok((begun, became, called, committed)) = timeout(limit, transaction).await else {
+            // Whoever came next would wait for the same server, or behind it.
+            drop(Object::take(client));
+            return Err(Error::Frozen(limit));
+        };
         begun.map_err(Error::database("begin a transaction"))?;
         became.map_err(Error::database("become the caller"))?;
         let row = called.map_err(Error::database("run a request"))?.pop();

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use pgrelay_capture::{self as capture, Health};
 use pgrelay_protocol::CursorKey;
 use pgrelay_relay::{
@@ -14,6 +13,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::Jwks,
+    chain::Chain,
+    chat,
     config::{RelayLimits, Serve},
     error::Error,
     http::{self, Accept, Gate, Probe, Readiness, Routes, Speakers, Streams},
@@ -37,8 +39,6 @@ pub struct App {
     pub serve: Serve,
     /// Where clients come in.
     pub listener: TcpListener,
-    /// Further routes.
-    pub extra: Router,
     /// The page at `/`.
     pub page: Arc<str>,
 }
@@ -93,7 +93,6 @@ impl App {
         let Self {
             serve,
             listener,
-            extra,
             page,
         } = self;
         let address = listener
@@ -103,6 +102,9 @@ impl App {
         let mut registry = Registry::default();
         let http_metrics = http::Metrics::default();
         http_metrics.register(&mut registry);
+        let chat_metrics = chat::Metrics::default();
+        chat_metrics.register(&mut registry);
+        let chat_pool = chat::pool(&serve.database.database, serve.chat_pool_size);
         let Core {
             relay,
             tokens,
@@ -122,6 +124,8 @@ impl App {
             tokens: Arc::clone(&tokens),
             authorizer,
         };
+        chat::announce(&chat_pool).await;
+        let chat = chat::router(chat_pool, Arc::clone(&tokens), chat_metrics);
         let streams = Streams::new(relay.clone(), tokens, tasks, http.event_streams_max);
         let routes = Routes {
             gate: Arc::new(gate),
@@ -137,7 +141,7 @@ impl App {
         };
         let accept = Accept {
             listener,
-            router: http::router(routes, extra),
+            router: http::router(routes, chat),
             tasks: tasks.clone(),
             connections_max: http.connections_max,
         };
@@ -166,6 +170,9 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
         schema::patiently(serve.start_timeout, || capture::cursor_key(&serve.database)).await?;
     let parts = capture::open(serve.database, capture_metrics);
     let tokens: Arc<dyn TokenVerifier> = Arc::new(serve.signing.verifier());
+    if let Some(jwks) = serve.signing.published() {
+        publish_keys(jwks, tasks).await?;
+    }
     let log = Arc::new(parts.log);
     let ports = relay::Ports {
         messages: Arc::clone(&log) as Arc<dyn MessageLog>,
@@ -194,6 +201,24 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
         authorizer: ports.authorizer,
         health: parts.health,
     })
+}
+
+/// Reads published keys before the first client comes, and again from time to time. One who publishes
+/// them over the network may start after us; a file must be right.
+async fn publish_keys(jwks: Jwks, tasks: &Tasks) -> Result<(), Error> {
+    match jwks.refresh().await {
+        Ok(keys) => tracing::info!(keys, "read the JWK set"),
+        Err(error) if jwks.may_come_later() => {
+            tracing::warn!(error = %Chain(&error), "no published keys yet: their tokens are refused");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let stop = tasks.stop_token(Group::Capture);
+    tasks.spawn(Group::Capture, "jwks", async move {
+        stop.run_until_cancelled(jwks.run()).await;
+        Ok(())
+    });
+    Ok(())
 }
 
 fn relay_config(limits: &RelayLimits, cursor_key: [u8; 32]) -> relay::Config {

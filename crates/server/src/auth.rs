@@ -5,9 +5,12 @@
 //! an `exp`.
 
 mod api_keys;
+mod jwks;
 mod jwt;
+mod key_ring;
 mod key_set;
 mod mint;
+mod token_rules;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -15,8 +18,11 @@ use pgrelay_protocol::TokenError;
 use pgrelay_relay::ports::{Claims, TokenVerifier};
 
 pub use api_keys::ApiKeys;
+pub use jwks::{Jwks, JwksSource, RefreshError};
+pub use key_ring::KeyRing;
 pub use key_set::KeySet;
 pub use mint::{MintError, mint};
+pub use token_rules::{Demand, TokenRules};
 
 use jwt::Jwt;
 
@@ -26,14 +32,25 @@ const TOKEN_BYTES_MAX: usize = 8_192;
 /// Checks JWTs against the configured keys, and opaque keys against the configured list.
 #[derive(Debug)]
 pub struct Verifier {
-    keys: KeySet,
+    keys: Arc<KeyRing>,
     api_keys: ApiKeys,
+    rules: TokenRules,
 }
 
 impl Verifier {
     /// Trusts what `keys` verify and what `api_keys` lists.
     pub fn new(keys: KeySet, api_keys: ApiKeys) -> Self {
-        Self { keys, api_keys }
+        let ring = Arc::new(KeyRing::new(keys));
+        Self::following(ring, api_keys, TokenRules::default())
+    }
+
+    /// Trusts what the keys of the moment verify, where it meets `rules`, and what `api_keys` lists.
+    pub fn following(keys: Arc<KeyRing>, api_keys: ApiKeys, rules: TokenRules) -> Self {
+        Self {
+            keys,
+            api_keys,
+            rules,
+        }
     }
 }
 
@@ -47,8 +64,16 @@ impl TokenVerifier for Verifier {
             return Ok(claims);
         }
         let jwt = Jwt::parse(&token)?;
-        let key = self.keys.select(jwt.header())?;
-        jwt.verify(key, now).map(Arc::new)
+        let keys = self.keys.current();
+        match keys.select(jwt.header()) {
+            Ok(key) => jwt.verify(key, &self.rules, now).map(Arc::new),
+            Err(refused) => {
+                if matches!(refused, TokenError::Signer(Some(_))) {
+                    self.keys.miss();
+                }
+                Err(refused)
+            }
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub async fn run(command: Command, values: Values, terminal: Terminal<'_>) -> Re
         Command::Demo(flags) => demo::run(flags.over(values), out).await,
         Command::Serve(flags) => serve(&flags, values).await,
         Command::Token(flags) => {
-            let token = token::make(&flags, &values.signing()?.secret, unix_now())?;
+            let token = token::make(&flags, &values.secret()?, unix_now())?;
             writeln!(out, "{token}").map_err(Error::io("print"))
         }
         Command::Tail(flags) => {
@@ -60,7 +60,7 @@ pub async fn run(command: Command, values: Values, terminal: Terminal<'_>) -> Re
         Command::Enable(flags) => admin::enable(&flags, values, out).await,
         Command::Disable(flags) => admin::disable(&flags, values, out).await,
         Command::Status(flags) => admin::status(&flags, values, out).await,
-        Command::Doctor(flags) => admin::doctor(&flags.database, flags.chat, values, out).await,
+        Command::Doctor(flags) => admin::doctor(&flags, values, out).await,
         Command::Uninstall(flags) => admin::uninstall(&flags, values, (out, notes), answers).await,
     }
 }
@@ -78,7 +78,7 @@ async fn serve(flags: &ServeFlags, values: Values) -> Result<(), Error> {
     let listener = app::bind(serve.listen)?;
     if serve.auto_migrate {
         tokio::select! {
-            migrated = schema::migrate(&serve.database, serve.start_timeout) => migrated?,
+            prepared = schema::prepare(&serve.database, serve.start_timeout, None) => prepared?,
             () = stop.wait() => return Ok(()),
         };
     }
@@ -89,7 +89,6 @@ async fn serve(flags: &ServeFlags, values: Values) -> Result<(), Error> {
     App {
         serve,
         listener,
-        extra: axum::Router::new(),
         page,
     }
     .run(stop, future::pending())

@@ -1,31 +1,31 @@
 //! `pgrelay demo`: everything on one machine, from nothing to keys and a page.
 //!
-//! Finds or makes a PostgreSQL server, installs the schema, publishes two small tables, prints what
-//! a person needs, and then runs the same relay as `serve` does.
+//! Finds or makes a PostgreSQL server, installs the schema and the booking chat with two bookings,
+//! prints what a person needs, and then runs the same relay as `serve` does.
 
 mod account;
 mod banner;
 mod cluster;
 mod error;
-mod messages;
 mod programs;
 mod state;
-mod store;
 
-use std::{io::Write, path::Path, sync::Arc};
+use std::{io::Write, path::Path};
 
 pub use error::DemoError;
 
 use pgrelay_capture::Error as CaptureError;
+use pgrelay_chat::{Error as ChatError, demo as chat_demo, schema::SchemaName};
 
 use account::Account;
 use banner::{Banner, Keys};
+use chat_demo::BOOKINGS;
 use cluster::Cluster;
 use state::State;
-use store::{FIRST_BOOKING, Store, TABLES};
 
 use crate::{
     app::{self, App},
+    chat::with_connection,
     clock::unix_now,
     config::{self, Values},
     error::Error,
@@ -34,6 +34,9 @@ use crate::{
     signal::StopSignal,
     tasks::Failure,
 };
+
+/// The table that the printed line and the page follow.
+const FOLLOWED: &str = "public.messages";
 
 /// Runs the demo until it is told to stop. What a person reads goes to `out`.
 ///
@@ -70,9 +73,10 @@ pub async fn run(mut values: Values, out: &mut (dyn Write + Send)) -> Result<(),
     };
     let ended = match ready {
         None => Ok(()),
-        Some(Err(Error::Database(CaptureError::MigrationChanged { .. }))) if own_database => {
-            Err(DemoError::OtherVersion(state.folder().to_owned()).into())
-        }
+        Some(Err(
+            Error::Database(CaptureError::MigrationChanged { .. })
+            | Error::Chat(ChatError::MigrationChanged(_)),
+        )) if own_database => Err(DemoError::OtherVersion(state.folder().to_owned()).into()),
         Some(Err(error)) => Err(error),
         Some(Ok(app)) => app.run(stop, server_lost(cluster.as_mut())).await,
     };
@@ -104,12 +108,15 @@ async fn prepare(
     let address = listener
         .local_addr()
         .map_err(Error::io("read the listening address"))?;
-    let store = Store::new(serve.database.database.clone())?;
-    schema::migrate(&serve.database, serve.start_timeout).await?;
-    store.seed().await?;
-    schema::enable(&serve.database, &TABLES).await?;
+    let place = SchemaName::default();
+    schema::prepare(&serve.database, serve.start_timeout, Some(&place)).await?;
+    with_connection(&serve.database.direct, async |client| {
+        chat_demo::seed(client).await
+    })
+    .await?;
+    schema::enable(&serve.database, &[FOLLOWED]).await?;
 
-    let keys = Keys::mint(&serve.signing.secret, unix_now())?;
+    let keys = Keys::mint(&values.secret()?, unix_now())?;
     let program = std::env::current_exe().map_err(Error::io("find this program's own path"))?;
     let banner = Banner {
         address,
@@ -121,16 +128,16 @@ async fn prepare(
         .and_then(|()| out.flush())
         .map_err(Error::io("print"))?;
 
-    let extra = messages::router(store, Arc::new(serve.signing.verifier()));
+    let links = keys.people.first().map(banner::People::links);
     let prefill = Prefill {
-        key: keys.anon,
-        table: TABLES[1].to_owned(),
-        filter: format!("booking_id=eq.{FIRST_BOOKING}"),
+        chat: links,
+        key: keys.service,
+        table: FOLLOWED.to_owned(),
+        filter: format!("booking_id=eq.{}", BOOKINGS[0].id),
     };
     Ok(App {
         serve,
         listener,
-        extra,
         page: page::html(&prefill),
     })
 }

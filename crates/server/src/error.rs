@@ -3,10 +3,16 @@
 use std::io;
 
 use pgrelay_capture::Kind;
+use pgrelay_chat::Kind as ChatKind;
 
 use crate::{
-    auth::MintError, chain::Chain, config::Mistakes, demo::DemoError, shutdown::Leftovers,
-    tail::TailError, tasks::Failure,
+    auth::{MintError, RefreshError},
+    chain::Chain,
+    config::Mistakes,
+    demo::DemoError,
+    shutdown::Leftovers,
+    tail::TailError,
+    tasks::Failure,
 };
 
 /// Why a command failed.
@@ -22,6 +28,9 @@ pub enum Error {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] pgrelay_capture::Error),
+    /// The booking chat's schema cannot be used.
+    #[error(transparent)]
+    Chat(#[from] pgrelay_chat::Error),
     /// The system refused something.
     #[error("{action}")]
     Io {
@@ -34,6 +43,9 @@ pub enum Error {
     /// The demo cannot start.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The keys of tokens cannot be read.
+    #[error("PGRELAY_JWKS cannot be used")]
+    Jwks(#[from] RefreshError),
     /// A token could not be made.
     #[error(transparent)]
     Mint(#[from] MintError),
@@ -78,13 +90,20 @@ impl Error {
     /// The code the process ends with: 64, 69 or 70, as sysexits.h has them.
     pub fn exit_code(&self) -> u8 {
         let exit = match self {
-            Self::Config(_) | Self::Usage(_) => Exit::Usage,
+            Self::Config(_) | Self::Usage(_) | Self::Jwks(_) => Exit::Usage,
             Self::Database(error) => match error.kind() {
                 Kind::Input | Kind::Missing => Exit::Usage,
                 Kind::Denied | Kind::Conflict | Kind::Limit | Kind::Unavailable => {
                     Exit::Unavailable
                 }
                 Kind::Internal => Exit::Internal,
+            },
+            Self::Chat(error) => match error.kind() {
+                ChatKind::Input | ChatKind::Missing => Exit::Usage,
+                ChatKind::Denied | ChatKind::Conflict | ChatKind::Limit | ChatKind::Unavailable => {
+                    Exit::Unavailable
+                }
+                ChatKind::Internal => Exit::Internal,
             },
             Self::Io { .. } | Self::Demo(_) | Self::Tail(_) | Self::Red(_) => Exit::Unavailable,
             Self::Mint(_) | Self::Task(_) | Self::Stop(_) => Exit::Internal,

@@ -66,8 +66,8 @@ impl std::fmt::Debug for Routes {
     }
 }
 
-/// All routes of the relay. `extra` are further ones (the demo's).
-pub fn router(routes: Routes, extra: Router) -> Router {
+/// All routes. `chat` are the booking chat's, which has limits of its own.
+pub fn router(routes: Routes, chat: Router) -> Router {
     let quick = Router::new()
         .route("/", get(probes::page))
         .route("/healthz", get(probes::alive))
@@ -77,7 +77,7 @@ pub fn router(routes: Routes, extra: Router) -> Router {
         .route("/api/ping", get(probes::ping))
         .route("/realtime/v1/api/ping", get(probes::ping))
         .with_state(routes.clone())
-        .merge(extra)
+        .merge(crate::page::chat::router())
         .layer(
             ServiceBuilder::new()
                 .layer(TimeoutLayer::with_status_code(
@@ -117,7 +117,7 @@ pub fn router(routes: Routes, extra: Router) -> Router {
                 .route("/realtime/v1/events", get(events::events))
                 .with_state(routes.streams),
         );
-    quick.merge(said).merge(lasting).layer(cors())
+    quick.merge(said).merge(lasting).merge(chat).layer(cors())
 }
 
 /// Any origin: tokens are never in cookies, so a page can do nothing its key could not do.
@@ -131,6 +131,7 @@ fn cors() -> CorsLayer {
         "tracestate",
         "baggage",
         "last-event-id",
+        "idempotency-key",
     ]
     .map(HeaderName::from_static);
     let standard = [
@@ -138,10 +139,24 @@ fn cors() -> CorsLayer {
         header::CONTENT_TYPE,
         header::ACCEPT,
         header::CACHE_CONTROL,
+        header::IF_NONE_MATCH,
+    ];
+    let methods = [
+        Method::GET,
+        Method::POST,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    let exposed = [
+        header::ETAG,
+        header::RETRY_AFTER,
+        HeaderName::from_static("idempotent-replayed"),
     ];
     CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_methods(methods)
+        .expose_headers(exposed)
         .allow_headers(headers.into_iter().chain(standard).collect::<Vec<_>>())
         .max_age(Duration::from_secs(3_600))
 }

@@ -4,6 +4,7 @@
 pub mod app;
 pub mod auth;
 mod chain;
+mod chat;
 pub mod cli;
 mod clock;
 pub mod command;

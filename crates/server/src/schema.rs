@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use pgrelay_capture::{self as capture, Error as CaptureError, Kind, MigrateReport, admin};
+use pgrelay_chat::schema::{self as chat_schema, SchemaName};
 use tokio::time::{Instant, sleep};
 
-use crate::error::Error;
+use crate::{chat::with_connection, error::Error};
 
 /// Time between two tries to reach a database that does not answer yet.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -34,21 +35,49 @@ where
     }
 }
 
-/// Installs or upgrades the schema; waits up to `patience` for the database to answer.
+/// Installs or upgrades the schema, and with it the booking chat: into `chat` where it is given, and
+/// else where it is installed already. Waits up to `patience` for the database to answer.
 ///
 /// # Errors
-/// As the last attempt said.
+/// As the last attempt said, or as the chat's migration says.
 pub(crate) async fn migrate(
     database: &capture::Config,
     patience: Duration,
+    chat: Option<&SchemaName>,
 ) -> Result<MigrateReport, Error> {
-    let report = patiently(patience, || capture::migrate(database)).await?;
+    let mut report = patiently(patience, || capture::migrate(database)).await?;
+    let chat = with_connection(&database.direct, async |client| {
+        let place = match chat {
+            Some(chosen) => Some(chosen.clone()),
+            None => chat_schema::installed(client).await?,
+        };
+        match place {
+            Some(place) => chat_schema::migrate(client, &place).await,
+            None => Ok(Vec::new()),
+        }
+    });
+    let (applied, needs) = chat.await?;
+    report.applied.extend(applied);
+    report.needs.extend(needs);
+    Ok(report)
+}
+
+/// [`migrate`] before serving: what came of it is logged.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn prepare(
+    database: &capture::Config,
+    patience: Duration,
+    chat: Option<&SchemaName>,
+) -> Result<(), Error> {
+    let report = migrate(database, patience, chat).await?;
     tracing::info!(applied = report.applied.len(), "the schema is current");
     if !report.needs.is_empty() {
         let missing = report.needs.len();
         tracing::info!(missing, "more rights would help: see `pgrelay migrate`");
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Publishes `tables`.

@@ -28,8 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Demo {
     child: Child,
     url: String,
-    anon_key: String,
     service_key: String,
+    client_token: String,
+    operator_token: String,
     tail_line: String,
 }
 
@@ -60,6 +61,12 @@ fn value(lines: &[String], label: &str) -> String {
         .last()
         .unwrap()
         .to_owned()
+}
+
+/// The token in the link on a line.
+fn link_token(lines: &[String], name: &str) -> String {
+    let link = value(lines, name);
+    link.split_once("#token=").unwrap().1.to_owned()
 }
 
 async fn until_last(lines: &mut Lines<BufReader<ChildStdout>>) -> Vec<String> {
@@ -95,8 +102,9 @@ impl Demo {
         Self {
             child,
             url: value(&lines, "url"),
-            anon_key: value(&lines, "anon key"),
             service_key: value(&lines, "service key"),
+            client_token: link_token(&lines, "client "),
+            operator_token: link_token(&lines, "operator "),
             tail_line,
         }
     }
@@ -131,13 +139,13 @@ impl Demo {
     }
 
     /// What the printed curl line sends.
-    async fn insert(&self, key: &str, booking: &str, content: &str) -> String {
+    async fn send(&self, token: &str, booking: &str, content: &str) -> String {
         let head = format!(
-            "POST /demo/messages HTTP/1.1\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+            "POST /api/messages HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n"
         );
         self.request(
             &head,
-            &format!(r#"{{"booking_id":"{booking}","content":"{content}"}}"#),
+            &format!(r#"{{"bookingId":"{booking}","content":"{content}"}}"#),
         )
         .await
     }
@@ -177,9 +185,8 @@ fn server_runs(folder: &Path) -> bool {
         .any(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
-fn booking(demo: &Demo) -> &str {
-    demo.tail_line.rsplit_once("eq.").unwrap().1
-}
+/// The booking of the printed curl line; the tail line follows it by its id.
+const BOOKING: &str = "REQ1759286674249";
 
 #[tokio::test]
 async fn the_printed_lines_work_and_a_signal_ends_it_all() {
@@ -192,15 +199,14 @@ async fn the_printed_lines_work_and_a_signal_ends_it_all() {
         .expect("the tail to be live");
     assert!(subscribed.unwrap().unwrap().contains("Subscribed"));
 
-    let refused = demo.insert(&demo.anon_key, booking(&demo), "no").await;
-    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
-    let nowhere = "00000000-0000-0000-0000-000000000000";
-    let refused = demo.insert(&demo.service_key, nowhere, "no").await;
-    assert!(refused.contains("booking_missing"), "{refused}");
-    let inserted = demo
-        .insert(&demo.service_key, booking(&demo), "Hello")
-        .await;
-    assert!(inserted.starts_with("HTTP/1.1 201"), "{inserted}");
+    let sent = demo.send(&demo.client_token, BOOKING, "Hello").await;
+    assert!(sent.starts_with("HTTP/1.1 201"), "{sent}");
+    let inbox = format!(
+        "GET /api/bookings HTTP/1.1\r\nauthorization: Bearer {}\r\n",
+        demo.operator_token
+    );
+    let inbox = demo.request(&inbox, "").await;
+    assert!(inbox.contains(BOOKING), "{inbox}");
 
     let mut event = String::new();
     let read = timeout(
@@ -221,19 +227,18 @@ async fn data_and_keys_outlive_a_run_even_a_killed_one() {
     let folder = folder();
     let first = Demo::start(folder.path()).await;
     first.wait_ready().await;
-    let (anon_key, service_key) = (first.anon_key.clone(), first.service_key.clone());
-    let booking = booking(&first).to_owned();
+    let (service_key, client_token) = (first.service_key.clone(), first.client_token.clone());
     first.stop(Signal::KILL).await;
 
     let second = Demo::start(folder.path()).await;
     second.wait_ready().await;
-    let inserted = second.insert(&service_key, &booking, "Again").await;
-    assert!(inserted.starts_with("HTTP/1.1 201"), "{inserted}");
+    let sent = second.send(&client_token, BOOKING, "Again").await;
+    assert!(sent.starts_with("HTTP/1.1 201"), "{sent}");
     let page = second.get("/", "").await;
-    assert!(page.contains("public.messages") && page.contains(&second.anon_key));
+    assert!(page.contains("public.messages") && page.contains(&second.service_key));
     // A key that is accepted gets as far as being told that this is no WebSocket.
     let socket = second
-        .get(&format!("/socket/websocket?apikey={anon_key}"), "")
+        .get(&format!("/socket/websocket?apikey={service_key}"), "")
         .await;
     assert!(socket.starts_with("HTTP/1.1 400"), "{socket}");
     assert!(second.stop(Signal::INT).await.success());

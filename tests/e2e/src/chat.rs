@@ -1,6 +1,8 @@
-//! The booking chat in front of a database of its own: the real router and a real PostgreSQL, without sockets.
+//! The booking chat in front of a database of its own: the real router and a real PostgreSQL, without sockets; and, as
+//! [`LiveChat`], inside the real binary.
 
 mod document;
+mod live;
 mod person;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use tower::ServiceExt as _;
 use crate::files_of_the_schema;
 
 pub use document::Document;
+pub use live::{LiveChat, request};
 pub use person::Person;
 
 const ROLES: &str = include_str!("../../../sql/realtime/0001_roles.sql");
@@ -65,7 +68,9 @@ impl ChatServer {
         let config = Config {
             statement_timeout: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(60),
             body_bytes_max: BODY_BYTES_MAX,
+            body_timeout: Duration::from_secs(60),
             send_rate: SendRate {
                 messages_max,
                 period: Duration::from_secs(10),
@@ -179,7 +184,6 @@ pub async fn install(database: &TestDatabase) {
     install_in(database.url(), &SchemaName::default())
         .await
         .unwrap();
-    session.run("select pgrelay.sync()").await;
 }
 
 /// Installs the chat alone; the files that were applied.

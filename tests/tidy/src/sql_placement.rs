@@ -8,11 +8,11 @@ const SQL_FILES: [&str; 9] = [
     "crates/capture/src/statements/administration.rs",
     "crates/capture/src/statements/catalog.rs",
     "crates/capture/src/statements/ledger.rs",
+    "crates/capture/src/statements/messages.rs",
     "crates/capture/src/statements/session.rs",
     "crates/chat/src/doctor.rs",
     "crates/chat/src/schema.rs",
     "crates/chat/src/store.rs",
-    "crates/server/src/demo/store.rs",
 ];
 
 /// How a statement begins, in lower case with single blanks.

@@ -1,5 +1,5 @@
-import type { ChatMessage } from 'pgrelay/chat'
-import { useChat, type UseChatResult, useUnreadTitle } from 'pgrelay/react'
+import { type ChatMessage, loadBooking, type StatusChange } from 'pgrelay/chat'
+import { useChat, type UseChatResult, useRelay, useUnreadTitle } from 'pgrelay/react'
 import {
   Announcer,
   Composer,
@@ -13,28 +13,38 @@ import {
   StatusStepper,
   TextProvider,
   useCalmStatus,
+  useTexts,
 } from 'pgrelay/ui'
-import { useCallback, useRef, useState } from 'react'
+import { useCallback, useEffect, useRef, useState } from 'react'
 
-import { useIconDot, useSound } from '../page/attention'
+import { useAttention, useIconDot } from '../page/attention'
 import { openBooking, type Session } from '../page/session'
 import { useSettings } from '../page/settings'
 import { SettingsMenu } from '../page/settings-menu'
 import { Question, signIn } from '../page/start'
+import { Toast, useToast } from '../page/toast'
 import { type Words, words as allWords } from '../page/words'
+import { usualReplyMinutes } from './reply-time'
 
 /** What a client sees: one booking, and the team at the other end. */
 export function ClientPage({ booking, token, offlinePolicy }: Session) {
   const [settings, change] = useSettings()
   const words = allWords[settings.language]
   const texts = settings.language === 'de' ? de : en
-  const play = useSound(settings.sound)
+  const call = useAttention(settings)
+  const [toast, showToast] = useToast()
   const [caughtUpAt, setCaughtUpAt] = useState<string | null>(null)
   const gap = useRef(false)
+  const isAtEnd = useRef(true)
+  const move = useCallback((isNow: boolean) => void (isAtEnd.current = isNow), [])
   const chat = useChat({
     bookingId: token ? booking : '',
     offlinePolicy,
-    onMessage: play,
+    onMessage: ({ content }) => call(words.team, content),
+    onStatusUpdate: (status) => {
+      // Who sees the conversation sees it there.
+      if (document.visibilityState !== 'visible' || !isAtEnd.current) showToast(words.statusToast(texts.status[status] ?? status))
+    },
     onGap: () => (gap.current = true),
   })
   const { messages, error, unreadCount } = chat
@@ -57,7 +67,8 @@ export function ClientPage({ booking, token, offlinePolicy }: Session) {
         <Header chat={chat} words={words}>
           <SettingsMenu settings={settings} change={change} words={words} />
         </Header>
-        <Conversation chat={chat} caughtUpAt={caughtUpAt} bookingId={booking} />
+        <Conversation chat={chat} caughtUpAt={caughtUpAt} bookingId={booking} onMove={move} />
+        <Toast text={toast} />
         <Diagnostics chat={chat} words={words} />
         <Announcer messages={messages} isReady={!chat.isLoading} />
       </main>
@@ -67,11 +78,13 @@ export function ClientPage({ booking, token, offlinePolicy }: Session) {
 
 function Header({ chat, words, children }: { chat: UseChatResult; words: Words; children: React.ReactNode }) {
   const status = useCalmStatus(chat)
-  const isTeamHere = chat.members.some(({ role }) => role === 'operator')
-  const times = Object.fromEntries(
-    chat.messages
-      .filter(({ message_type, metadata }) => message_type === 'system' && typeof metadata['status'] === 'string')
-      .map(({ metadata, created_at }) => [String(metadata['status']), new Date(created_at).toLocaleString()]),
+  const { locale } = useTexts()
+  const history = useStatusHistory(chat)
+  const notes = Object.fromEntries(
+    history.map(({ to, at, actor_name }) => {
+      const time = new Date(at).toLocaleString(locale, { dateStyle: 'medium', timeStyle: 'short' })
+      return [to, actor_name ? `${actor_name}, ${time}` : time]
+    }),
   )
   return (
     <header className="client-head">
@@ -81,7 +94,7 @@ function Header({ chat, words, children }: { chat: UseChatResult; words: Words; 
         </span>
         <div className="grow">
           <h1>{words.team}</h1>
-          <p className="muted">{isTeamHere ? words.online : words.away}</p>
+          <p className="muted">{presenceWords(chat, words)}</p>
         </div>
         <div className={status === 'connected' ? 'quiet' : ''}>
           <ConnectionStatus status={status} pendingCount={chat.pendingCount} onRetry={chat.retryFailedMessages} />
@@ -89,12 +102,46 @@ function Header({ chat, words, children }: { chat: UseChatResult; words: Words; 
         <StatusBadge status={chat.currentStatus} />
         {children}
       </div>
-      <StatusStepper status={chat.currentStatus} times={times} />
+      <StatusStepper status={chat.currentStatus} notes={notes} />
     </header>
   )
 }
 
-function Conversation({ chat, caughtUpAt, bookingId }: { chat: UseChatResult; caughtUpAt: string | null; bookingId: string }) {
+function presenceWords({ members, messages }: UseChatResult, words: Words): string {
+  if (members.some(({ role, isAway }) => role === 'operator' && !isAway)) return words.online
+  const minutes = usualReplyMinutes(messages)
+  return minutes === undefined ? words.away : words.usually(minutes)
+}
+
+/** Every status the booking has had. */
+function useStatusHistory({ booking }: UseChatResult): readonly StatusChange[] {
+  const relay = useRelay()
+  const [history, setHistory] = useState<readonly StatusChange[]>([])
+  const id = booking?.id
+  useEffect(() => {
+    if (!relay || !id) return
+    let isCurrent = true
+    loadBooking(relay, id).then(
+      (details) => isCurrent && setHistory(details.history),
+      // The steps then only tell how far it has come.
+      () => {},
+    )
+    return () => {
+      isCurrent = false
+    }
+  }, [relay, id, booking?.status_version])
+  return history
+}
+
+interface ConversationProps {
+  chat: UseChatResult
+  caughtUpAt: string | null
+  bookingId: string
+  /** Whether the newest message is in sight. */
+  onMove: (isAtEnd: boolean) => void
+}
+
+function Conversation({ chat, caughtUpAt, bookingId, onMove }: ConversationProps) {
   const composer = useRef<ComposerHandle>(null)
   const { markRead, discardMessage, sendMessage } = chat
   const edit = useCallback(
@@ -118,6 +165,7 @@ function Conversation({ chat, caughtUpAt, bookingId }: { chat: UseChatResult; ca
         caughtUpAt={caughtUpAt}
         onLoadOlder={chat.loadOlder}
         onSeen={markRead}
+        onMove={onMove}
         onRetry={chat.retryMessage}
         onEdit={edit}
         onDiscard={discardMessage}

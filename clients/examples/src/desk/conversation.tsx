@@ -1,13 +1,20 @@
 import { RelayError } from 'pgrelay'
-import type { CannedReply, ChatMessage, Inbox } from 'pgrelay/chat'
+import type { Assignment, CannedReply, ChatMessage, Inbox } from 'pgrelay/chat'
 import type { useChatWithDelivery } from 'pgrelay/react'
-import { Composer, type ComposerHandle, MessageList, StatusBadge } from 'pgrelay/ui'
+import { Composer, type ComposerHandle, MessageList, StatusBadge, useTexts } from 'pgrelay/ui'
 import { type RefObject, useCallback, useEffect, useRef, useState } from 'react'
 
 import type { Words } from '../page/words'
 
 export type DeskChat = ReturnType<typeof useChatWithDelivery>
 export type ComposerMode = 'reply' | 'note'
+
+/** Why something was refused, for people. */
+export function refusalWords(error: unknown, words: Words): string {
+  const holder = error instanceof RelayError ? (error.details['assignment'] as Assignment | undefined) : undefined
+  if (holder) return words.taken(holder.operator_name ?? words.colleague)
+  return error instanceof Error ? error.message : String(error)
+}
 
 /** Where a booking can go from here, the usual way first. */
 const NEXT: Record<string, readonly string[]> = {
@@ -25,13 +32,18 @@ interface ConversationProps {
   isStatusOpen: boolean
   setStatusOpen: (isOpen: boolean) => void
   composer: RefObject<ComposerHandle | null>
+  /** What was refused last. */
+  problem: string
+  /** Waits for an action, and shows why it was refused. */
+  attempt: (run: Promise<unknown> | undefined) => void
+  /** Whether the client is told how far its messages have been read. */
+  isReadTold: boolean
   words: Words
 }
 
 export function Conversation(props: ConversationProps) {
-  const { chat, inbox, bookingId, mode, setMode, composer, words } = props
+  const { chat, inbox, bookingId, mode, setMode, composer, words, problem } = props
   const { discardMessage, markRead, sendMessage } = chat
-  const [problem, setProblem] = useState('')
   const canned = useCannedReplies(inbox)
   const edit = useCallback(
     (message: ChatMessage) => {
@@ -40,7 +52,6 @@ export function Conversation(props: ConversationProps) {
     },
     [discardMessage, composer],
   )
-  useEffect(() => setProblem(''), [bookingId])
   if (!bookingId) {
     return (
       <main className="conversation">
@@ -53,7 +64,7 @@ export function Conversation(props: ConversationProps) {
   const isClosed = Boolean(chat.booking?.closed_at)
   return (
     <main className="conversation">
-      <ConversationHead {...props} setProblem={setProblem} />
+      <ConversationHead {...props} />
       {(problem || chat.error) && (
         <p className="problem" role="alert">
           {problem || chat.error}
@@ -69,7 +80,7 @@ export function Conversation(props: ConversationProps) {
         typing={chat.typing.filter(({ role }) => role === 'client')}
         emptyText=""
         onLoadOlder={chat.loadOlder}
-        onSeen={markRead}
+        onSeen={props.isReadTold ? markRead : undefined}
         onRetry={chat.retryMessage}
         onEdit={edit}
         onDiscard={discardMessage}
@@ -104,8 +115,9 @@ export function Conversation(props: ConversationProps) {
   )
 }
 
-function ConversationHead({ chat, inbox, isStatusOpen, setStatusOpen, words, setProblem }: ConversationProps & { setProblem: (problem: string) => void }) {
+function ConversationHead({ chat, inbox, isStatusOpen, setStatusOpen, words, attempt }: ConversationProps) {
   const { booking, currentStatus, network, connectionStatus } = chat
+  const texts = useTexts()
   const [wanted, setWanted] = useState<string | null>(null)
   const [pendingStatus, setPendingStatus] = useState<string | null>(null)
   const [first, ...others] = NEXT[currentStatus] ?? []
@@ -115,20 +127,18 @@ function ConversationHead({ chat, inbox, isStatusOpen, setStatusOpen, words, set
   const apply = async (status: string, content: string) => {
     setWanted(null)
     setPendingStatus(status)
-    setProblem('')
     try {
       await chat.updateStatus(status, content ? { content } : {})
     } catch (error) {
-      const isConflict = error instanceof RelayError && error.code === 'status_conflict'
-      const by = isConflict ? String((error as RelayError).details['changed_by'] ?? '') : ''
-      const now = (error as RelayError).details?.['booking'] as { status?: string } | undefined
-      setProblem(isConflict ? words.already(now?.status ?? '', by) : (error as Error).message)
       void chat.loadMessages().catch(() => {})
+      if (!(error instanceof RelayError) || error.code !== 'status_conflict') throw error
+      // Somebody was faster; the history knows who.
+      const last = (await inbox?.details(booking!.id))?.history.at(-1)
+      throw new Error(words.already(texts.status[last?.to ?? ''] ?? '', last?.actor_name ?? '', last ? new Date(last.at).toLocaleTimeString(texts.locale, { hour: '2-digit', minute: '2-digit' }) : ''))
     } finally {
       setPendingStatus(null)
     }
   }
-  const act = (run: Promise<unknown> | undefined) => void run?.catch((error: Error) => setProblem(error.message))
   return (
     <header className="conversation-head">
       <button type="button" className="pgr-link code" title={words.copy} onClick={() => void navigator.clipboard?.writeText(booking?.code ?? '')}>
@@ -152,20 +162,20 @@ function ConversationHead({ chat, inbox, isStatusOpen, setStatusOpen, words, set
             </button>
           ))}
           {holder.isMine ? (
-            <button type="button" onClick={() => act(inbox?.release(booking!.id))}>
+            <button type="button" onClick={() => attempt(inbox?.release(booking!.id))}>
               {words.release}
             </button>
           ) : (
-            <button type="button" disabled={!booking} onClick={() => act(inbox?.claim(booking!.id))}>
+            <button type="button" disabled={!booking} onClick={() => attempt(inbox?.claim(booking!.id))}>
               {words.assign}
             </button>
           )}
-          <button type="button" disabled={isAway} onClick={() => act(chat.setClosed(!booking?.closed_at))}>
+          <button type="button" disabled={isAway} onClick={() => attempt(chat.setClosed(!booking?.closed_at))}>
             {booking?.closed_at ? words.reopen : words.close}
           </button>
         </div>
       </details>
-      {wanted && <ConfirmStatus status={wanted} words={words} onCancel={() => setWanted(null)} onConfirm={apply} />}
+      {wanted && <ConfirmStatus status={wanted} words={words} onCancel={() => setWanted(null)} onConfirm={(status, content) => attempt(apply(status, content))} />}
     </header>
   )
 }

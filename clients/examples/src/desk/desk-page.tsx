@@ -3,13 +3,15 @@ import { useChatWithDelivery, useInbox, useRelayStatus, useUnreadTitle } from 'p
 import { Announcer, type ComposerHandle, ConnectionNotice, de, en, TextProvider } from 'pgrelay/ui'
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react'
 
-import { useIconDot, useSound } from '../page/attention'
+import { useAttention, useIconDot } from '../page/attention'
 import type { Session } from '../page/session'
 import { useSettings } from '../page/settings'
-import { SettingsMenu } from '../page/settings-menu'
+import { SettingsMenu, Switch } from '../page/settings-menu'
 import { Question, signIn } from '../page/start'
 import { words as allWords } from '../page/words'
-import { Conversation, type ComposerMode } from './conversation'
+import { CommandMenu } from './command-menu'
+import type { Command } from './commands'
+import { Conversation, type ComposerMode, refusalWords } from './conversation'
 import { DetailsPane } from './details-pane'
 import { HealthStrip } from './health-strip'
 import { KeyHelp } from './key-help'
@@ -25,13 +27,19 @@ export function DeskPage({ booking, token, offlinePolicy }: Session) {
   const [selected, setSelected] = useState(booking)
   const [pane, setPane] = useState<Pane>(booking ? 'chat' : 'queue')
   const [mode, setMode] = useState<ComposerMode>('reply')
-  const [isHelpOpen, setHelpOpen] = useState(false)
+  const [dialog, setDialog] = useState<'keys' | 'commands' | null>(null)
+  const [problem, setProblem] = useState('')
   const [isStatusOpen, setStatusOpen] = useState(false)
   const composer = useRef<ComposerHandle>(null)
   const search = useRef<HTMLInputElement>(null)
-  const play = useSound(settings.sound)
+  const call = useAttention(settings)
 
-  const hear = useCallback((message: Record<string, unknown>) => message['sender_role'] === 'client' && play(), [play])
+  const hear = useCallback(
+    (message: Record<string, unknown>) => {
+      if (message['sender_role'] === 'client') call(words.client, String(message['content'] ?? ''))
+    },
+    [call, words],
+  )
   const { inbox, snapshot } = useInbox({ onMessage: hear })
   const chat = useChatWithDelivery({ bookingId: token ? selected : '', autoLoad: true, enableRealtime: true, offlinePolicy })
   const status = useRelayStatus()
@@ -45,6 +53,7 @@ export function DeskPage({ booking, token, offlinePolicy }: Session) {
     setPane('chat')
     setMode('reply')
     setStatusOpen(false)
+    setProblem('')
   }, [])
   // On a desktop one opens a conversation to write in it.
   useEffect(() => {
@@ -61,26 +70,30 @@ export function DeskPage({ booking, token, offlinePolicy }: Session) {
     setPane('chat')
     composer.current?.focus()
   }
-  const claim = () => void (selected && inbox?.claim(selected).catch(() => {}))
   const show = (tab: InboxTab) => inbox?.show({ tab })
-  useKeys({
-    j: () => move(1),
-    k: () => move(-1),
-    ArrowDown: () => move(1),
-    ArrowUp: () => move(-1),
-    r: () => write('reply'),
-    n: () => write('note'),
-    a: claim,
-    e: () => void chat.setClosed(true).catch(() => {}),
-    E: () => void chat.setClosed(false).catch(() => {}),
-    s: () => setStatusOpen(true),
-    '/': () => search.current?.focus(),
-    m: () => change({ sound: !settings.sound }),
-    '?': () => setHelpOpen(true),
-    'g u': () => show('unassigned'),
-    'g m': () => show('mine'),
-    'g a': () => show('open'),
-  })
+  const attempt = (run: Promise<unknown> | undefined) => {
+    setProblem('')
+    run?.catch((error: unknown) => setProblem(refusalWords(error, words)))
+  }
+  const commands: Command[] = [
+    { name: 'next', keys: ['j', 'ArrowDown'], run: () => move(1) },
+    { name: 'previous', keys: ['k', 'ArrowUp'], run: () => move(-1) },
+    { name: 'reply', keys: ['r'], run: () => write('reply') },
+    { name: 'note', keys: ['n'], run: () => write('note') },
+    { name: 'assign', keys: ['a'], run: () => attempt(selected ? inbox?.claim(selected) : undefined) },
+    { name: 'takeOver', keys: ['A'], run: () => attempt(selected ? inbox?.claim(selected, { force: true }) : undefined) },
+    { name: 'close', keys: ['e'], run: () => attempt(chat.setClosed(true)) },
+    { name: 'reopen', keys: ['E'], run: () => attempt(chat.setClosed(false)) },
+    { name: 'status', keys: ['s'], run: () => setStatusOpen(true) },
+    { name: 'search', keys: ['/'], run: () => search.current?.focus() },
+    { name: 'unassigned', keys: ['g u'], run: () => show('unassigned') },
+    { name: 'mine', keys: ['g m'], run: () => show('mine') },
+    { name: 'all', keys: ['g a'], run: () => show('open') },
+    { name: 'sound', keys: ['m'], run: () => change({ sound: !settings.sound }) },
+    { name: 'keys', keys: ['?'], run: () => setDialog('keys') },
+    { name: 'menu', keys: ['mod+k'], run: () => setDialog('commands') },
+  ]
+  useKeys(commands)
   // The facts of the connection are told even while no conversation is open.
   const facts = useMemo(
     () => ({
@@ -102,7 +115,9 @@ export function DeskPage({ booking, token, offlinePolicy }: Session) {
         <ConnectionNotice facts={facts} onRetry={chat.retryFailedMessages} />
         <div className="panes">
           <Queue inbox={inbox} snapshot={snapshot} selected={selected} onSelect={select} search={search} words={words}>
-            <SettingsMenu settings={settings} change={change} words={words} />
+            <SettingsMenu settings={settings} change={change} words={words}>
+              <Switch isOn={settings.receipts} label={words.receiptsSetting} onChange={(receipts) => change({ receipts })} />
+            </SettingsMenu>
           </Queue>
           <Conversation
             chat={chat}
@@ -113,6 +128,9 @@ export function DeskPage({ booking, token, offlinePolicy }: Session) {
             isStatusOpen={isStatusOpen}
             setStatusOpen={setStatusOpen}
             composer={composer}
+            problem={problem}
+            attempt={attempt}
+            isReadTold={settings.receipts}
             words={words}
           />
           <DetailsPane chat={chat} inbox={inbox} words={words} language={settings.language} />
@@ -124,9 +142,10 @@ export function DeskPage({ booking, token, offlinePolicy }: Session) {
             </button>
           ))}
         </nav>
-        <HealthStrip status={status} words={words} onKeys={() => setHelpOpen(true)} />
+        <HealthStrip status={status} words={words} onKeys={() => setDialog('keys')} />
         <Announcer messages={chat.messages} isReady={!chat.isLoading} />
-        {isHelpOpen && <KeyHelp words={words} onClose={() => setHelpOpen(false)} />}
+        {dialog === 'keys' && <KeyHelp commands={commands} words={words} onClose={() => setDialog(null)} />}
+        {dialog === 'commands' && <CommandMenu commands={commands} words={words} onClose={() => setDialog(null)} />}
       </div>
     </TextProvider>
   )

@@ -16,14 +16,16 @@ export function DetailsPane({ chat, inbox, words, language }: { chat: DeskChat; 
     const message = messages.find((one) => one.seq === seq)
     return message ? new Date(message.created_at).toLocaleTimeString(language, { hour: '2-digit', minute: '2-digit' }) : `#${seq}`
   }
-  const isHere = chat.members.some(({ role }) => role === 'client')
+  const client = chat.members.find(({ role }) => role === 'client')
+  const isHere = client !== undefined && !client.isAway
+  const seenAt = lastSeen(chat)
   const name = booking.client_name ?? words.client
   return (
     <aside className="details" aria-label={words.details}>
       <h2>{name}</h2>
       <p className="presence" data-here={isHere || undefined}>
         <span className="pgr-dot" aria-hidden="true" />
-        {isHere ? words.isHere : words.isAway}
+        {isHere ? words.isHere : seenAt ? `${words.isAway}, ${words.lastSeen(time(seenAt))}` : words.isAway}
       </p>
       <dl>
         <dt>{words.code}</dt>
@@ -67,6 +69,15 @@ export function DetailsPane({ chat, inbox, words, language }: { chat: DeskChat; 
       </ol>
     </aside>
   )
+}
+
+/** The last sign of life of the client: something it wrote, or something that reached it. */
+function lastSeen({ messages, receipts }: DeskChat): string | undefined {
+  const signs = [
+    ...messages.filter(({ sender_role }) => sender_role === 'client').map(({ created_at }) => created_at),
+    ...receipts.filter(({ role }) => role === 'client').map(({ updated_at }) => updated_at),
+  ]
+  return signs.sort((a, b) => Date.parse(a) - Date.parse(b)).at(-1)
 }
 
 function useDetails(inbox: Inbox | null, bookingId: string | undefined, version: number | undefined) {

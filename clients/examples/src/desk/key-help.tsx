@@ -1,17 +1,19 @@
 import { useEffect, useRef } from 'react'
 
 import type { Words } from '../page/words'
+import { type Command, keyName } from './commands'
 
 /** The keys, in a dialog that Escape closes. */
-export function KeyHelp({ words, onClose }: { words: Words; onClose: () => void }) {
+export function KeyHelp({ commands, words, onClose }: { commands: readonly Command[]; words: Words; onClose: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null)
   useEffect(() => dialog.current?.showModal(), [])
+  const rows = [...commands.map(({ name, keys }) => [keyName(keys[0]!), words.commands[name]]), ...words.alsoKeys]
   return (
     <dialog ref={dialog} className="dialog" onClose={onClose} aria-labelledby="keys-title">
       <h2 id="keys-title">{words.keys}</h2>
       <dl className="keys">
-        {words.keyHelp.map(([key, action]) => (
-          <div key={key}>
+        {rows.map(([key, action]) => (
+          <div key={action}>
             <dt>
               <kbd>{key}</kbd>
             </dt>

@@ -45,10 +45,6 @@ export function Queue({ inbox, snapshot, selected, onSelect, search, words, chil
           value={snapshot?.search ?? ''}
           onChange={({ target }) => inbox?.show({ search: target.value })}
         />
-        <select aria-label={words.sort} value={snapshot?.sort ?? 'waiting'} onChange={({ target }) => inbox?.show({ sort: target.value as 'waiting' | 'recent' })}>
-          <option value="waiting">{words.sorts.waiting}</option>
-          <option value="recent">{words.sorts.recent}</option>
-        </select>
         {children}
       </div>
       <div className="tabs">
@@ -59,6 +55,13 @@ export function Queue({ inbox, snapshot, selected, onSelect, search, words, chil
           </button>
         ))}
       </div>
+      <label className="queue-sort">
+        {words.sort}
+        <select value={snapshot?.sort ?? 'waiting'} onChange={({ target }) => inbox?.show({ sort: target.value as 'waiting' | 'recent' })}>
+          <option value="waiting">{words.sorts.waiting}</option>
+          <option value="recent">{words.sorts.recent}</option>
+        </select>
+      </label>
       {changed > 0 && (
         <button type="button" className="chip" onClick={release}>
           {words.updates(changed)}

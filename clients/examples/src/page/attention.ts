@@ -1,6 +1,8 @@
 import { useCallback, useEffect, useRef } from 'react'
 
-/** Milliseconds between two sounds. */
+import type { Settings } from './settings'
+
+/** Milliseconds between two calls for attention. */
 const COOLDOWN = 3_000
 
 /** Two short tones, made here so that no file has to be loaded. */
@@ -23,15 +25,40 @@ function playTone(): void {
   }
 }
 
-/** Returns a function that calls for attention, if the page is not in front. Browsers allow it once it has been used. */
-export function useSound(isOn: boolean): () => void {
-  const playedAt = useRef(0)
-  return useCallback(() => {
-    const isAllowed = navigator.userActivation?.hasBeenActive ?? false
-    if (!isOn || !isAllowed || document.hasFocus() || Date.now() - playedAt.current < COOLDOWN) return
-    playedAt.current = Date.now()
-    playTone()
-  }, [isOn])
+/** Shows a message on the desktop; a press on it brings the page to the front. */
+function notify(title: string, text: string): void {
+  try {
+    const notification = new Notification(title, { body: text, tag: 'pgrelay' })
+    notification.onclick = () => {
+      window.focus()
+      notification.close()
+    }
+  } catch {
+    // Phones offer these to service workers only.
+  }
+}
+
+/** Asks whether the desktop may be used. Only a press may ask. */
+export async function allowNotifications(): Promise<boolean> {
+  if (typeof Notification === 'undefined') return false
+  return (await Notification.requestPermission()) === 'granted'
+}
+
+/**
+ * Returns a function that calls for attention, if the page is not in front: with a sound, which browsers allow once the
+ * page has been used, and on the desktop, if that was asked for.
+ */
+export function useAttention({ sound, notifications }: Settings): (title: string, text: string) => void {
+  const calledAt = useRef(0)
+  return useCallback(
+    (title, text) => {
+      if (document.hasFocus() || Date.now() - calledAt.current < COOLDOWN) return
+      calledAt.current = Date.now()
+      if (sound && navigator.userActivation?.hasBeenActive) playTone()
+      if (notifications && typeof Notification !== 'undefined' && Notification.permission === 'granted') notify(title, text)
+    },
+    [sound, notifications],
+  )
 }
 
 /** A dot on the page's icon while something is unread. */

@@ -24,6 +24,14 @@ export function readSession(): Session {
   }
 }
 
+/** A new link, opened in this tab, brings a new token. */
+export function watchToken(renewed: (token: string) => void): void {
+  window.addEventListener('hashchange', () => {
+    const { token } = readSession()
+    if (token) renewed(token)
+  })
+}
+
 export function keepToken(token: string): void {
   sessionStorage.setItem(TOKEN, token)
 }

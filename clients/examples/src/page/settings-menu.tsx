@@ -1,8 +1,19 @@
+import type { ReactNode } from 'react'
+
+import { allowNotifications } from './attention'
 import type { Settings } from './settings'
 import type { Words } from './words'
 
-/** Appearance, language and sound. */
-export function SettingsMenu({ settings, change, words }: { settings: Settings; change: (change: Partial<Settings>) => void; words: Words }) {
+interface SettingsMenuProps {
+  settings: Settings
+  change: (change: Partial<Settings>) => void
+  words: Words
+  /** What only one of the pages has. */
+  children?: ReactNode
+}
+
+/** Appearance, language, sound and notifications. */
+export function SettingsMenu({ settings, change, words, children }: SettingsMenuProps) {
   return (
     <details className="menu">
       <summary aria-label={words.settings} title={words.settings}>
@@ -26,11 +37,26 @@ export function SettingsMenu({ settings, change, words }: { settings: Settings; 
             <option value="de">Deutsch</option>
           </select>
         </label>
-        <label className="line">
-          <input type="checkbox" checked={settings.sound} onChange={({ target }) => change({ sound: target.checked })} />
-          {words.sound}
-        </label>
+        <Switch isOn={settings.sound} label={words.sound} onChange={(sound) => change({ sound })} />
+        <Switch
+          isOn={settings.notifications}
+          label={words.notifications}
+          onChange={(isWanted) => {
+            if (isWanted) void allowNotifications().then((notifications) => change({ notifications }))
+            else change({ notifications: false })
+          }}
+        />
+        {children}
       </div>
     </details>
+  )
+}
+
+export function Switch({ isOn, label, onChange }: { isOn: boolean; label: string; onChange: (isOn: boolean) => void }) {
+  return (
+    <label className="line">
+      <input type="checkbox" checked={isOn} onChange={({ target }) => onChange(target.checked)} />
+      {label}
+    </label>
   )
 }

@@ -5,13 +5,17 @@ export interface Settings {
   theme: 'system' | 'light' | 'dark'
   language: 'en' | 'de'
   sound: boolean
+  /** Show new messages on the desktop. */
+  notifications: boolean
+  /** Tell the client how far its messages have been read. */
+  receipts: boolean
 }
 
 const NAME = 'pgrelay-settings'
 
 function read(): Settings {
   const language = navigator.language.startsWith('de') ? 'de' : 'en'
-  const defaults: Settings = { theme: 'system', language, sound: true }
+  const defaults: Settings = { theme: 'system', language, sound: true, notifications: false, receipts: true }
   try {
     return { ...defaults, ...JSON.parse(localStorage.getItem(NAME) ?? '{}') }
   } catch {

@@ -6,12 +6,19 @@ import { configure } from 'pgrelay/chat'
 import { type FormEvent, type ReactNode, StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
 
-import { keepToken, readSession, type Session } from './session'
+import { keepToken, readSession, type Session, watchToken } from './session'
 
 /** Starts a page: its relay speaks for whoever the address names. */
 export function start(page: (session: Session) => ReactNode): void {
   const session = readSession()
-  configure(createRelay({ getToken: () => session.token || null }))
+  let { token } = session
+  const relay = configure(createRelay({ getToken: () => token || null }))
+  watchToken((renewed) => {
+    // A page that asks for a token has nothing yet that could go on.
+    if (!token) return location.reload()
+    token = renewed
+    void relay.tokens.refresh().then(() => relay.retry())
+  })
   createRoot(document.getElementById('root')!).render(<StrictMode>{page(session)}</StrictMode>)
 }
 

@@ -1,4 +1,4 @@
-import { openTopic, type Relay, type Topic, type Undo } from '../core'
+import { openTopic, type PresenceMeta, type Relay, type Topic, type Undo } from '../core'
 import type { Me, SenderRole } from './message'
 
 /** Somebody in the conversation's channel. */
@@ -6,6 +6,8 @@ export interface Member {
   id: string
   role: SenderRole
   name: string | null
+  /** Has not looked at the conversation for a while. */
+  isAway: boolean
 }
 
 /** Milliseconds between two signs that somebody types; without another one within TYPING_END they have stopped. */
@@ -13,6 +15,9 @@ const TYPING_INTERVAL = 3_000
 const TYPING_END = 5_000
 /** Milliseconds that somebody who has left counts as there: a reload is no departure. */
 const GRACE = 5_000
+/** Milliseconds after which somebody who does not look is away, and between two looks at whether they do. */
+const AWAY_AFTER = 300_000
+const LOOK_INTERVAL = 30_000
 
 /** Who is there and who types: the private channel of a booking. What is said here is never kept. */
 export class Activity {
@@ -26,18 +31,24 @@ export class Activity {
   readonly #undo: Undo[]
   #typedAt = -Infinity
   #stop: unknown
+  #seenAt: number
+  #isAway = false
+  #looking: unknown
 
   constructor(relay: Relay, bookingId: string, me: Me, changed: () => void) {
     this.#relay = relay
     this.#me = me
     this.#changed = changed
     this.#topic = openTopic(relay, `booking:${bookingId}`, { private: true, presenceKey: me.id ?? '' })
-    this.#topic.track({ role: me.role, name: me.name })
+    this.#seenAt = relay.clock.now()
+    this.#track()
+    this.#look()
     this.#undo = [
+      relay.signals.listen((signal) => signal === 'wake' && this.#look()),
       this.#topic.on('broadcast', ({ event, payload }) => event === 'typing' && this.#hear(payload as Member & { typing: boolean })),
       this.#topic.on('presence', (members) => {
         const present = [...members].filter(([id]) => id !== me.id)
-        this.#see(present.map(([id, metas]) => ({ id, role: metas[0]!['role'], name: metas[0]!['name'] ?? null }) as Member))
+        this.#see(present.map(([id, metas]) => readMember(id, metas)))
       }),
     ]
   }
@@ -67,12 +78,28 @@ export class Activity {
     for (const { timer } of this.#typing.values()) clock.clearTimeout(timer)
     for (const timer of this.#leaving.values()) clock.clearTimeout(timer)
     clock.clearTimeout(this.#stop)
+    clock.clearTimeout(this.#looking)
     this.#topic.close()
   }
 
   /** Somebody's message has come, so they do not type it any more. */
   sent(id: string | null): void {
     if (id) this.#hush(id)
+  }
+
+  #track(): void {
+    this.#topic.track({ role: this.#me.role, name: this.#me.name, away: this.#isAway })
+  }
+
+  #look(): void {
+    const { clock, signals } = this.#relay
+    clock.clearTimeout(this.#looking)
+    this.#looking = clock.setTimeout(() => this.#look(), LOOK_INTERVAL)
+    if (signals.visible()) this.#seenAt = clock.now()
+    const isAway = clock.now() - this.#seenAt >= AWAY_AFTER
+    if (isAway === this.#isAway) return
+    this.#isAway = isAway
+    this.#track()
   }
 
   #hear({ typing, ...member }: Member & { typing: boolean }): void {
@@ -107,4 +134,10 @@ export class Activity {
     }
     this.#changed()
   }
+}
+
+/** Somebody is away if they are on all of their devices. */
+function readMember(id: string, metas: readonly PresenceMeta[]): Member {
+  const { role, name } = metas[0] as { role?: SenderRole; name?: string | null }
+  return { id, role: role ?? 'client', name: name ?? null, isAway: metas.every(({ away }) => away === true) }
 }

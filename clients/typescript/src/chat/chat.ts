@@ -234,7 +234,11 @@ export class Chat {
     for (const subscription of this.#subscriptions) {
       subscription.on('change', (change) => this.#changed(change))
       subscription.on('error', (error) => this.#fail(error))
-      subscription.on('live', () => this.#update())
+      subscription.on('live', () => {
+        // What stood in its way is over.
+        if (this.getSnapshot().error?.retryable) this.clearError()
+        this.#update()
+      })
       subscription.on('lost', () => this.#update())
       subscription.on('gap', ({ reason }) => {
         this.#listeners.emit('gap', { reason })

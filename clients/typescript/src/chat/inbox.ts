@@ -1,5 +1,6 @@
 import { Listeners, type Relay, type RelayError, type Row, Store, type Subscription, tokenClaims, toRelayError, type Undo } from '../core'
 import { ChatApi } from './api'
+import { type BookingDetails, loadBooking } from './booking'
 import { type Booking, type Me, readMe, type ServerMessage } from './message'
 
 export type InboxTab = 'unassigned' | 'mine' | 'open' | 'closed'
@@ -11,18 +12,6 @@ export interface InboxRow extends Booking {
   waiting_since: string | null
   unread: number
   assigned_to: string | null
-}
-
-export interface Assignment {
-  operator_id: string
-  operator_name: string | null
-}
-
-export interface BookingDetails {
-  booking: Booking
-  transitions: string[]
-  assignment: Assignment | null
-  history: { version: number; to: string; actor_name: string | null; actor_role: string; at: string }[]
 }
 
 export interface CannedReply {
@@ -125,12 +114,12 @@ export class Inbox {
 
   /** Everything known of one booking. */
   details(booking: string): Promise<BookingDetails> {
-    return this.#api.request('GET', `/api/bookings/${encodeURIComponent(booking)}`)
+    return loadBooking(this.#relay, booking)
   }
 
-  /** Takes a booking over; rejects with `already_assigned` if somebody else has it. */
-  async claim(booking: string): Promise<void> {
-    await this.#api.request('POST', `/api/bookings/${booking}/assignment`, {})
+  /** Takes a booking over; rejects with `already_assigned` if somebody else has it, unless that is meant. */
+  async claim(booking: string, { force = false }: { force?: boolean } = {}): Promise<void> {
+    await this.#api.request('POST', `/api/bookings/${booking}/assignment`, { force })
     this.#soon()
   }
 
@@ -152,7 +141,7 @@ export class Inbox {
 
   #page(cursor: string | null): Promise<InboxPage> {
     const { tab, search, sort } = this.getSnapshot()
-    const query = new URLSearchParams({ tab, sort, ...(search && { q: search }), ...(cursor && { cursor }) })
+    const query = new URLSearchParams({ filter: tab, sort, ...(search && { q: search }), ...(cursor && { cursor }) })
     return this.#api.request('GET', `/api/bookings?${query}`)
   }
 

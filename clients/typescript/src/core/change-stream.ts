@@ -70,12 +70,24 @@ export class ChangeStream {
     } catch (cause) {
       if (this.#closed) return
       clock.clearTimeout(this.#watchdog)
-      const error = this.#abort.signal.aborted ? toRelayError(this.#abort.signal.reason) : toRelayError(cause)
+      let error = this.#abort.signal.aborted ? toRelayError(this.#abort.signal.reason) : toRelayError(cause)
+      if (error.code === 'unreachable' && this.#attempt > 0 && (await this.#isServerThere())) {
+        error = new RelayError('blocked', 'the event stream does not get through', { retryable: true, cause: error })
+      }
       if (error.code === 'auth_required') await this.#host.refreshToken().catch(() => null)
       if (this.#closed) return
       this.#failed(error)
       if (this.#closed) return
       this.#timer = clock.setTimeout(() => void this.#run(), backoff(++this.#attempt, clock.random(), 10_000))
+    }
+  }
+
+  /** Some networks end event streams at once and let everything else through. */
+  async #isServerThere(): Promise<boolean> {
+    try {
+      return (await this.#host.fetch(`${this.#host.url}/healthz`, { cache: 'no-store' })).ok
+    } catch {
+      return false
     }
   }
 

@@ -215,7 +215,7 @@ class Call {
       closed: (one) => Boolean(one.closed_at),
     }
     const query = this.url.searchParams
-    const isIn = tabs[query.get('tab') ?? ''] ?? (() => true)
+    const isIn = tabs[query.get('filter') ?? ''] ?? (() => true)
     const search = query.get('q')?.toLowerCase() ?? ''
     const found = all.filter(isIn).filter((one) => `${one.code} ${one.client_name} ${one.last_message?.content}`.toLowerCase().includes(search))
     const since = (one: (typeof all)[number]) => one.waiting_since ?? '9'

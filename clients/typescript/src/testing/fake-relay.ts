@@ -15,6 +15,8 @@ export interface Faults {
   unreachable: boolean
   /** HTTP goes through, WebSockets do not. */
   webSocketsBlocked: boolean
+  /** Event streams are ended at once. */
+  streamsRefused: boolean
   /** Event streams are held back by something in between. */
   streamsBlocked: boolean
   /** Answers to the next messages that are sent, instead of taking them. A number is a status. */
@@ -48,6 +50,7 @@ export class FakeRelay {
     unreachable: false,
     webSocketsBlocked: false,
     streamsBlocked: false,
+    streamsRefused: false,
     refuseMessages: [],
     loseAnswers: 0,
     tokensRefused: false,
@@ -104,6 +107,8 @@ export class FakeRelay {
     init.signal?.throwIfAborted()
     if (this.faults.unreachable) throw new TypeError('fetch failed')
     const user = this.userOf(/^Bearer (.*)$/.exec(new Headers(init.headers).get('authorization') ?? '')?.[1] ?? null)
+    if (url.pathname === '/healthz') return new Response('ok')
+    if (url.pathname === '/events' && this.faults.streamsRefused) throw new TypeError('fetch failed')
     if (url.pathname === '/events') return this.#stream(url, user, init.signal ?? undefined)
     const body = init.body ? JSON.parse(String(init.body)) : {}
     const { status, body: answer } = this.handle({ method, path: url.pathname + url.search, body, user })

@@ -36,6 +36,8 @@ export function ConnectionNotice({ facts, onRetry }: { facts: ConnectionFacts; o
   const texts = useTexts()
   const { connectionStatus, network, transport, nextRetryAt, isDurable, pendingCount, error } = facts
   const isLong = useLate(connectionStatus !== 'connected', BANNER_DELAY)
+  // An answer may come before the WebSocket does, which proves nothing against it.
+  const isPolling = useLate(transport === 'poll', BANNER_DELAY)
   const seconds = useSecondsUntil(isLong ? nextRetryAt : null)
   useLeaveGuard(!isDurable && pendingCount > 0)
   if (network === 'offline') return <ChatOfflineBanner onRetry={onRetry} />
@@ -50,7 +52,7 @@ export function ConnectionNotice({ facts, onRetry }: { facts: ConnectionFacts; o
       </Banner>
     )
   }
-  if (transport === 'poll') return <Banner kind="note">{texts.polling}</Banner>
+  if (isPolling) return <Banner kind="note">{texts.polling}</Banner>
   if (!isDurable && pendingCount > 0) return <Banner kind="note">{texts.notDurable}</Banner>
   return null
 }

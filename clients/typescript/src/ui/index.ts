@@ -10,7 +10,7 @@ export {
   MessageDeliveryIndicator,
   PendingMessagesBanner,
   StatusBadge,
-  StatusStepper,
 } from './status-components'
+export { StatusStepper, type StatusStepperProps } from './status-stepper'
 export { TextProvider, useTexts } from './text-context'
 export { de, en, type Texts } from './texts'

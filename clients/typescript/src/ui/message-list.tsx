@@ -19,6 +19,8 @@ export interface MessageListProps {
   onLoadOlder?: (() => void) | undefined
   /** The newest message is in sight, in a page that is in front. */
   onSeen?: (() => void) | undefined
+  /** The end of the conversation came into sight, or went out of it. */
+  onMove?: ((isAtEnd: boolean) => void) | undefined
   onRetry?: ((id: string) => void) | undefined
   onEdit?: ((message: ChatMessage) => void) | undefined
   onDiscard?: ((id: string) => void) | undefined
@@ -59,6 +61,8 @@ export function MessageList(props: MessageListProps) {
   const { messages, isLoading = false, hasOlder = false, typing = [] } = props
   const box = useRef<HTMLDivElement>(null)
   const { isAtEnd, toEnd, unseen } = useFollowing(box, messages, props.onSeen)
+  const { onMove } = props
+  useEffect(() => onMove?.(isAtEnd), [isAtEnd, onMove])
   const unreadFrom = useUnreadMark(messages, props.readSeq ?? 0)
   const isSlow = useLate(isLoading && messages.length === 0, 150)
 

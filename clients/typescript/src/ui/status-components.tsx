@@ -128,26 +128,3 @@ export function StatusBadge({ status, isPending = false }: { status: string; isP
     </span>
   )
 }
-
-
-const STEPS = ['pending', 'accepted', 'deployed', 'completed']
-
-/** The way of a booking, and how far it has come. A status off the way is a step of its own. */
-export function StatusStepper({ status, times = {} }: { status: string; times?: Record<string, string> }) {
-  const texts = useTexts()
-  const steps = STEPS.includes(status) || !status ? STEPS : [...STEPS.filter((step) => step in times || step === 'pending'), status]
-  const current = steps.indexOf(status)
-  const word = (step: string) => (step === 'pending' ? texts.received : (texts.status[step] ?? step))
-  return (
-    <ol className="pgr-steps" aria-label={texts.progress}>
-      {steps.map((step, at) => (
-        <li key={step} data-state={at < current ? 'done' : at === current ? 'current' : 'todo'} aria-current={at === current ? 'step' : undefined} title={times[step]}>
-          <span className="pgr-step-dot" aria-hidden="true">
-            {at <= current && <Icon name="check" />}
-          </span>
-          <span>{word(step)}</span>
-        </li>
-      ))}
-    </ol>
-  )
-}

@@ -200,7 +200,7 @@ describe('a conversation', () => {
     const client = open(CLIENT)
     const operator = open(OPERATOR)
     await clock.settle()
-    expect(client.getSnapshot().members).toEqual([{ id: OPERATOR.id, role: 'operator', name: 'Dana' }])
+    expect(client.getSnapshot().members).toEqual([{ id: OPERATOR.id, role: 'operator', name: 'Dana', isAway: false }])
     operator.setTyping(true)
     operator.setTyping(true)
     await clock.settle()
@@ -217,6 +217,23 @@ describe('a conversation', () => {
     expect(client.getSnapshot().members).toHaveLength(1)
     await clock.advance(5_000)
     expect(client.getSnapshot().members).toEqual([])
+  })
+
+  it('tells that somebody has not looked for five minutes, and that they look again', async () => {
+    const { clock, signals, open } = world()
+    const client = open(CLIENT)
+    open(OPERATOR)
+    const isAway = () => client.getSnapshot().members.map((member) => member.isAway)
+    await clock.settle()
+    signals.isVisible = false
+    await clock.advance(270_000)
+    expect(isAway()).toEqual([false])
+    await clock.advance(60_000)
+    expect(isAway()).toEqual([true])
+    signals.isVisible = true
+    signals.tell('wake')
+    await clock.settle()
+    expect(isAway()).toEqual([false])
   })
 
   it('explains a booking that does not exist, and does not ask again', async () => {

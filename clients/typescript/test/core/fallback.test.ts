@@ -108,6 +108,14 @@ describe('where WebSockets are blocked', () => {
     expect(told.slice(polled)).toEqual(['live'])
   })
 
+  it('and streams are ended at once, the snapshot is loaded instead', async () => {
+    const { clock, server, relay, subscribe } = setUp()
+    Object.assign(server.faults, { webSocketsBlocked: true, streamsRefused: true })
+    subscribe(async () => 'rows')
+    await clock.advance(20_000)
+    expect(relay.status.get()).toMatchObject({ phase: 'connected', transport: 'poll' })
+  })
+
   it('more entries than there may be streams are looked up every 5 s', async () => {
     const { clock, server, relay } = setUp()
     server.faults.webSocketsBlocked = true

@@ -9,11 +9,11 @@ fn logged(seq: i64, xid: u64, old: Option<u8>, new: Option<u8>) -> Logged {
         seq,
         xid: Xid(xid),
         relid: 1,
-        operation: match (old, new) {
+        matter: Matter::Change(match (old, new) {
             (None, Some(_)) => Operation::Insert,
             (Some(_), Some(_)) => Operation::Update,
             (_, None) => Operation::Delete,
-        },
+        }),
         oversize: false,
         new: new.map(image),
         old: old.map(image),
@@ -36,7 +36,6 @@ fn relations() -> Relations {
         schema: "public".into(),
         table: "t".into(),
         columns: Box::new([column]),
-        row_security: false,
         identity_full: false,
     };
     HashMap::from([(1, Some(Arc::new(relation))), (2, None)])
@@ -98,7 +97,8 @@ fn the_same_place_on_disk_in_another_transaction_or_table_is_another_row() {
 #[test]
 fn a_place_on_disk_means_another_row_after_a_truncate() {
     let mut truncate = logged(6, 7, None, None);
-    (truncate.operation, truncate.old, truncate.old_ctid) = (Operation::Hole, None, None);
+    (truncate.old, truncate.old_ctid) = (None, None);
+    truncate.matter = Matter::Change(Operation::Hole);
     // An update of a row made earlier, whose place a row made after the TRUNCATE takes.
     let rows = [
         logged(5, 7, Some(1), Some(2)),
@@ -138,7 +138,8 @@ fn rows_of_unpublished_tables_are_left_out_and_holes_of_all_tables_kept() {
     let mut unknown = logged(6, 7, None, Some(1));
     unknown.relid = 99;
     let mut hole = logged(7, 7, None, Some(1));
-    (hole.relid, hole.operation, hole.new, hole.new_ctid) = (0, Operation::Hole, None, None);
+    (hole.relid, hole.new, hole.new_ctid) = (0, None, None);
+    hole.matter = Matter::Change(Operation::Hole);
     let rows = [unpublished, unknown, hole];
     let changes = changes(rows.to_vec(), Vec::new(), &Plan::default(), &relations());
     assert_eq!(changes.len(), 1);

@@ -72,7 +72,9 @@ pub(crate) const DISABLE: Query =
 pub(crate) const UNINSTALL: Query = Query::new(
     "select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
        from pg_catalog.pg_trigger t
-      where t.tgfoid in ('pgrelay.capture()'::regprocedure, 'pgrelay.capture_truncate()'::regprocedure) and t.tgparentid = 0
+      where t.tgfoid in ('pgrelay.capture()'::regprocedure, 'pgrelay.capture_truncate()'::regprocedure,
+                         'pgrelay.capture_message()'::regprocedure)
+        and t.tgparentid = 0
      union all
      select 'drop schema pgrelay cascade'",
     &[],
@@ -81,6 +83,14 @@ pub(crate) const UNINSTALL: Query = Query::new(
 pub(crate) const TABLES: Query = Query::new(
     "select p.relid, p.relid::regclass::text, c.relrowsecurity
        from pgrelay.published() p join pg_catalog.pg_class c on c.oid = p.relid order by 2",
+    &[],
+);
+
+/// Roles that tokens name and that the relay cannot look at rows for.
+pub(crate) const UNREACHABLE: Query = Query::new(
+    "select session_user::text, string_agg(quote_ident(r.rolname), ', ' order by r.rolname)
+       from pg_catalog.pg_roles r
+      where r.rolname in ('anon', 'authenticated') and not pgrelay.may_become(r.oid)",
     &[],
 );
 

@@ -126,6 +126,7 @@ pub(crate) fn config(url: &DatabaseUrl) -> Config {
         ddl: true,
         log_retention: Duration::from_secs(3600),
         log_bytes_max: 1 << 30,
+        message_bytes_max: 3_000_500,
         pool_size: 4,
         safety_poll: Duration::from_millis(250),
         poll_busy: Duration::from_millis(2),
@@ -282,6 +283,11 @@ impl Rig {
     /// Answers for this database, without a source.
     pub(crate) fn resolver(&self) -> Resolver {
         open(self.config(), Arc::new(Metrics::default())).resolver
+    }
+
+    /// Reads the past of this database, without a source.
+    pub(crate) fn log(&self) -> Log {
+        open(self.config(), Arc::new(Metrics::default())).log
     }
 
     pub(crate) fn config(&self) -> Config {

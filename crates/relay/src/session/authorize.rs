@@ -75,7 +75,7 @@ impl Session {
         let before = std::mem::replace(&mut channel.rights, rights);
         let loses =
             before.read && !rights.read || sees && before.presence_read && !rights.presence_read;
-        if !rights.read && !(sees && rights.presence_read) {
+        if !(rights.read || sees && rights.presence_read) {
             let topic = channel.topic.clone();
             return self.fail(place, &ChannelEnd::NoPermission(topic.sub_topic()).text());
         }

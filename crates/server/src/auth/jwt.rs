@@ -8,7 +8,7 @@ use pgrelay_protocol::TokenError;
 use pgrelay_relay::ports::Claims;
 use serde_json::{Map, Value};
 
-use super::key_set::Signer;
+use super::{key_set::Signer, token_rules::TokenRules};
 
 /// What the header says about the key.
 pub(super) struct Header {
@@ -53,14 +53,19 @@ impl<'a> Jwt<'a> {
     }
 
     /// Checks the signature, then the claims at Unix time `now`.
-    pub(super) fn verify(self, signer: Signer<'_>, now: u64) -> Result<Claims, TokenError> {
+    pub(super) fn verify(
+        self,
+        signer: Signer<'_>,
+        rules: &TokenRules,
+        now: u64,
+    ) -> Result<Claims, TokenError> {
         let message = self.signed.as_bytes();
         match jsonwebtoken::crypto::verify(self.signature, message, signer.key, signer.algorithm) {
             Ok(true) => {}
             Ok(false) => return Err(TokenError::Signature),
             Err(_not_base64) => return Err(TokenError::Malformed),
         }
-        let expires_at = self.expiry(now)?;
+        let expires_at = self.expiry(rules.leeway(), now)?;
         if self.claims.get("iat").is_some_and(|iat| !iat.is_number()) {
             return Err(TokenError::Invalid);
         }
@@ -70,6 +75,9 @@ impl<'a> Jwt<'a> {
             Some(_) => return Err(TokenError::Invalid),
         };
         let expires_at = expires_at.ok_or(TokenError::MissingClaims)?;
+        if !rules.admit(&self.claims, now) {
+            return Err(TokenError::Invalid);
+        }
         let subject = self
             .claims
             .get("sub")
@@ -83,8 +91,9 @@ impl<'a> Jwt<'a> {
         })
     }
 
-    /// `exp` in whole seconds, if it is there. It must lie after `now`, strictly.
-    fn expiry(&self, now: u64) -> Result<Option<u64>, TokenError> {
+    /// `exp` in whole seconds, if it is there, and `leeway` seconds more. It must lie after `now`,
+    /// strictly.
+    fn expiry(&self, leeway: u64, now: u64) -> Result<Option<u64>, TokenError> {
         let seconds = match self.claims.get("exp") {
             None | Some(Value::Null) => return Ok(None),
             Some(value) => value.as_f64().ok_or(TokenError::Invalid)?.round(),
@@ -98,7 +107,7 @@ impl<'a> Jwt<'a> {
             reason = "checked to be a whole number below 2^53"
         )]
         let seconds = seconds as i64;
-        match u64::try_from(seconds) {
+        match u64::try_from(seconds).map(|expires_at| expires_at + leeway) {
             Ok(expires_at) if expires_at > now => Ok(Some(expires_at)),
             Ok(expired_at) => Err(TokenError::Expired(now - expired_at)),
             Err(_negative) => Err(TokenError::Expired(

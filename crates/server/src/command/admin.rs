@@ -6,9 +6,12 @@ use pgrelay_capture::{
     self as capture, Finding, Verdict,
     admin::{self, Holder, Status},
 };
+use pgrelay_chat::{doctor as chat_doctor, schema as chat_schema};
 
 use crate::{
-    cli::{DatabaseFlags, MigrateFlags, TableFlags, UninstallFlags},
+    chain::Chain,
+    chat::with_connection,
+    cli::{DatabaseFlags, DoctorFlags, MigrateFlags, TableFlags, UninstallFlags},
     config::Values,
     error::Error,
     schema,
@@ -16,22 +19,20 @@ use crate::{
 
 type Out<'a> = &'a mut (dyn Write + Send);
 
-/// What is answered to `--chat` as long as there is no such schema.
-const NO_CHAT: &str = "this version has no chat schema: leave out --chat";
-
 /// `pgrelay migrate`
 pub(super) async fn migrate(
     flags: &MigrateFlags,
     values: Values,
     out: Out<'_>,
 ) -> Result<(), Error> {
-    refuse_chat(flags.chat)?;
-    if flags.print_sql {
-        return print(out, &capture::migrations());
-    }
     let values = flags.database.over(values);
+    let chat = flags.chat.then(|| values.chat_schema()).transpose()?;
+    if flags.print_sql {
+        let chat = chat.as_ref().map(chat_schema::script).unwrap_or_default();
+        return print(out, &format!("{}{chat}", capture::migrations()));
+    }
     let (database, patience) = (values.database()?, values.start_timeout()?);
-    let report = schema::patiently(patience, || capture::migrate(&database)).await?;
+    let report = schema::migrate(&database, patience, chat.as_ref()).await?;
     let mut text = String::new();
     for name in &report.applied {
         text.push_str(&format!("applied {name}\n"));
@@ -79,7 +80,7 @@ pub(super) async fn uninstall(
         let target = values.shown("DATABASE_URL").unwrap_or_default();
         let question = format!(
             "This drops pgrelay's triggers and the schema pgrelay with its change log in\n  {target}\n\
-             Clients can no longer resume from before it. Go on? [y/N] "
+             Clients can no longer resume from before it; your tables, the booking chat's too, stay. Go on? [y/N] "
         );
         print(notes, &question)?;
         let mut answer = String::new();
@@ -96,7 +97,15 @@ pub(super) async fn uninstall(
     if ran.is_empty() {
         return print(out, "pgrelay is not installed\n");
     }
-    print(out, &sql(&ran))
+    let chat = with_connection(&database.direct, async |client| {
+        chat_schema::installed(client).await
+    });
+    let stays = chat.await?.0.map_or(String::new(), |schema| {
+        format!(
+            "-- the booking chat stays: its tables in schema {schema}, and schema pgrelay_chat\n"
+        )
+    });
+    print(out, &format!("{}{stays}", sql(&ran)))
 }
 
 /// `pgrelay status`
@@ -111,14 +120,8 @@ pub(super) async fn status(
 }
 
 /// `pgrelay doctor`: mistakes in the settings are findings like the others.
-pub(super) async fn doctor(
-    flags: &DatabaseFlags,
-    chat: bool,
-    values: Values,
-    out: Out<'_>,
-) -> Result<(), Error> {
-    refuse_chat(chat)?;
-    let values = flags.over(values);
+pub(super) async fn doctor(flags: &DoctorFlags, values: Values, out: Out<'_>) -> Result<(), Error> {
+    let values = flags.database.over(values);
     let mut text = String::from("settings\n");
     for (key, value, origin) in values.effective() {
         text.push_str(&format!("  {key} = {value} ({origin})\n"));
@@ -148,6 +151,7 @@ pub(super) async fn doctor(
             cure: Some(mistake.cure),
         })),
     }
+    findings.extend(published_keys(&values).await);
     for key in values.unknown() {
         findings.push(Line {
             name: "settings".to_owned(),
@@ -158,6 +162,9 @@ pub(super) async fn doctor(
     }
     if let Ok(database) = values.database() {
         findings.extend(capture::doctor(&database).await.into_iter().map(Line::from));
+        if flags.chat {
+            findings.extend(chat_findings(&database).await);
+        }
     }
     let red = findings
         .iter()
@@ -169,6 +176,37 @@ pub(super) async fn doctor(
         Ok(())
     } else {
         Err(Error::Red(red))
+    }
+}
+
+/// Whether the keys that others publish can be had.
+async fn published_keys(values: &Values) -> Option<Line> {
+    const NAME: &str = "JWK set";
+    let jwks = values.serve().ok()?.signing.published()?;
+    Some(match jwks.refresh().await {
+        Ok(keys) => Line::ok(NAME, &format!("{keys} keys")),
+        Err(error) => Line {
+            name: NAME.to_owned(),
+            verdict: Verdict::Red,
+            detail: Chain(&error).to_string(),
+            cure: Some("correct PGRELAY_JWKS, or what it names".to_owned()),
+        },
+    })
+}
+
+/// The checklists of the booking chat.
+async fn chat_findings(database: &capture::Config) -> Vec<Line> {
+    let examined = with_connection(&database.direct, async |client| {
+        chat_doctor::examine(client).await
+    });
+    match examined.await {
+        Ok((findings, _)) => findings.into_iter().map(Line::from).collect(),
+        Err(error) => vec![Line {
+            name: "chat".to_owned(),
+            verdict: Verdict::Red,
+            detail: format!("it cannot be examined: {}", error.report()),
+            cure: Some("let the database answer, then ask again".to_owned()),
+        }],
     }
 }
 
@@ -193,6 +231,20 @@ impl From<Finding> for Line {
             verdict,
             detail,
             cure,
+        }
+    }
+}
+
+impl From<chat_doctor::Finding> for Line {
+    fn from(finding: chat_doctor::Finding) -> Self {
+        match finding.problem {
+            None => Self::ok("chat", finding.check.sentence()),
+            Some(problem) => Self {
+                name: "chat".to_owned(),
+                verdict: Verdict::Red,
+                detail: problem.what,
+                cure: Some(problem.cure),
+            },
         }
     }
 }
@@ -294,14 +346,6 @@ fn sql(statements: &[String]) -> String {
         .collect()
 }
 
-fn refuse_chat(chat: bool) -> Result<(), Error> {
-    if chat {
-        Err(Error::Usage(NO_CHAT.to_owned()))
-    } else {
-        Ok(())
-    }
-}
-
 fn print(out: Out<'_>, text: &str) -> Result<(), Error> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
@@ -377,16 +421,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn chat_is_not_pretended() {
-        let mut out = Vec::new();
-        let flags = MigrateFlags {
-            database: database_flags(),
-            chat: true,
-            print_sql: true,
+    async fn the_sql_is_printed_without_a_database_and_the_chats_on_demand() {
+        let printed = async |chat, schema| {
+            let mut out = Vec::new();
+            let flags = MigrateFlags {
+                database: database_flags(),
+                chat,
+                print_sql: true,
+            };
+            let values = values(&[("PGRELAY_CHAT_SCHEMA", schema)]);
+            migrate(&flags, values, &mut out)
+                .await
+                .map(|()| String::from_utf8(out).unwrap())
         };
-        let error = migrate(&flags, nowhere(), &mut out).await.unwrap_err();
-        assert_eq!(error.exit_code(), 64);
-        assert!(out.is_empty());
+        let relay = printed(false, "public").await.unwrap();
+        assert!(relay.contains("create schema pgrelay;") && !relay.contains("pgrelay_chat"));
+        let both = printed(true, "desk").await.unwrap();
+        assert!(
+            both.starts_with(&relay)
+                && both.contains("create table if not exists \"desk\".bookings")
+        );
+        assert_eq!(printed(true, "pg_x").await.unwrap_err().exit_code(), 64);
     }
 
     #[tokio::test]
@@ -416,17 +471,20 @@ mod tests {
             ("PGRELAY_IDLE_TIMEOUT", "soon"),
             ("PGRELAY_LISTNE", "x"),
         ]);
-        let error = doctor(&database_flags(), false, given, &mut out)
-            .await
-            .unwrap_err();
+        let flags = DoctorFlags {
+            database: database_flags(),
+            chat: true,
+        };
+        let error = doctor(&flags, given, &mut out).await.unwrap_err();
         let text = String::from_utf8(out).unwrap();
-        assert!(matches!(error, Error::Red(3)), "{text}");
+        assert!(matches!(error, Error::Red(4)), "{text}");
         assert!(!text.contains("pa55"), "{text}");
         for part in [
             "RED   settings: PGRELAY_IDLE_TIMEOUT cannot be used\n      cure: expected a number",
             "RED   settings: PGRELAY_JWT_SECRET is not set\n      cure: ",
             "warn  settings: PGRELAY_LISTNE is no setting",
             "RED   direct connection: ",
+            "RED   chat: it cannot be examined: connect to PostgreSQL",
             "DATABASE_URL = postgres://app:***@127.0.0.1:1/app (environment)",
         ] {
             assert!(text.contains(part), "{part}: {text}");

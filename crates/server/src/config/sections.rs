@@ -1,12 +1,13 @@
 //! Settings grouped as the commands need them, parsed together so that all mistakes are told.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{Masking, Mistake, Mistakes, Origin, Values, masked, setting, value};
 use pgrelay_capture::{self as capture, Arm, Endpoint, UrlError};
+use pgrelay_chat::schema::SchemaName;
 
 use crate::{
-    auth::{ApiKeys, KeySet, Verifier},
+    auth::{ApiKeys, Jwks, JwksSource, KeyRing, KeySet, TokenRules, Verifier},
     chain::Chain,
     secret::Secret,
 };
@@ -23,6 +24,8 @@ pub struct Serve {
     pub database: capture::Config,
     /// Install or upgrade the schema first.
     pub auto_migrate: bool,
+    /// Database connections for requests to the booking chat.
+    pub chat_pool_size: usize,
     /// Whose tokens are trusted.
     pub signing: Signing,
     /// What the relay allows its clients.
@@ -76,24 +79,38 @@ pub struct RelayLimits {
     pub join_error_delay: Duration,
 }
 
-/// The keys that tokens are checked with and made with.
+/// The keys that tokens are checked with and made with. There is a secret, or a JWK set, or both.
 #[derive(Debug, Clone)]
 pub struct Signing {
     /// Secret of HMAC tokens.
-    pub secret: Secret,
+    pub secret: Option<Secret>,
+    /// The keys that count now, shared by all verifiers.
+    pub keys: Arc<KeyRing>,
+    /// Where other keys are published, and how often they are read.
+    pub jwks: Option<(JwksSource, Duration)>,
     /// Opaque keys.
     pub api_keys: ApiKeys,
+    /// What tokens must be besides.
+    pub rules: TokenRules,
 }
 
 impl Signing {
     /// Whether the secret has fewer bits than the signatures made with it.
     pub fn is_weak(&self) -> bool {
-        self.secret.reveal().len() < SECRET_BYTES_MIN
+        let secret = self.secret.as_ref();
+        secret.is_some_and(|secret| secret.reveal().len() < SECRET_BYTES_MIN)
     }
 
-    /// The verifier that trusts these keys.
+    /// A verifier that trusts these keys.
     pub fn verifier(&self) -> Verifier {
-        Verifier::new(KeySet::shared_secret(&self.secret), self.api_keys.clone())
+        let keys = Arc::clone(&self.keys);
+        Verifier::following(keys, self.api_keys.clone(), self.rules.clone())
+    }
+
+    /// What keeps the published keys up to date, where there are some.
+    pub fn published(&self) -> Option<Jwks> {
+        let (source, every) = self.jwks.clone()?;
+        Some(Jwks::new(source, Arc::clone(&self.keys), every))
     }
 }
 
@@ -146,8 +163,10 @@ impl Values {
         let listen = reader.need("PGRELAY_LISTEN", value::address);
         let database = database(&mut reader);
         let auto_migrate = reader.need("PGRELAY_AUTO_MIGRATE", value::boolean);
+        let chat_pool_size = reader.need("PGRELAY_CHAT_POOL_SIZE", value::count);
         let signing = signing(&mut reader);
-        let relay = relay(&mut reader);
+        let payload_bytes_max = database.as_ref().map(|it| it.message_bytes_max);
+        let relay = relay(&mut reader, payload_bytes_max);
         let http = http(&mut reader);
         let start_timeout = reader.need("PGRELAY_START_TIMEOUT", value::duration);
         let shutdown_timeout = reader.need("PGRELAY_SHUTDOWN_TIMEOUT", value::duration);
@@ -156,6 +175,7 @@ impl Values {
                 listen: listen?,
                 database: database?,
                 auto_migrate: auto_migrate?,
+                chat_pool_size: chat_pool_size?,
                 signing: signing?,
                 relay: relay?,
                 http: http?,
@@ -177,6 +197,18 @@ impl Values {
         reader.finish(database)
     }
 
+    /// Where `migrate --chat` puts the booking chat's tables.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn chat_schema(&self) -> Result<SchemaName, Mistakes> {
+        let mut reader = Reader::new(self);
+        let schema = reader.need("PGRELAY_CHAT_SCHEMA", |text| {
+            SchemaName::parse(text).map_err(|error| error.to_string())
+        });
+        reader.finish(schema)
+    }
+
     /// How long a start waits for PostgreSQL.
     ///
     /// # Errors
@@ -187,14 +219,14 @@ impl Values {
         reader.finish(timeout)
     }
 
-    /// The keys that tokens are made with.
+    /// The secret that tokens are made with.
     ///
     /// # Errors
-    /// Every setting that cannot be used.
-    pub fn signing(&self) -> Result<Signing, Mistakes> {
+    /// If there is none.
+    pub fn secret(&self) -> Result<Secret, Mistakes> {
         let mut reader = Reader::new(self);
-        let signing = signing(&mut reader);
-        reader.finish(signing)
+        let secret = reader.need("PGRELAY_JWT_SECRET", secret);
+        reader.finish(secret)
     }
 
     /// What `tail` needs.
@@ -245,6 +277,7 @@ fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
     let direct = reader.want("PGRELAY_DIRECT_URL", self::endpoint);
     let publication = reader.need("PGRELAY_PUBLICATION", value::name);
     let ddl = reader.need("PGRELAY_DDL", value::boolean);
+    let message_bytes_max = reader.need("PGRELAY_PAYLOAD_BYTES_MAX", value::memory);
     let pool_size = reader.need("PGRELAY_POOL_SIZE", value::count);
     let log_retention = reader.need("PGRELAY_LOG_RETENTION", value::duration);
     let log_bytes_max = reader.need("PGRELAY_LOG_BYTES_MAX", value::bytes);
@@ -263,6 +296,7 @@ fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
         publication: publication?,
         ddl: ddl?,
         pool_size: pool_size?,
+        message_bytes_max: message_bytes_max?,
         log_retention: log_retention?,
         log_bytes_max: log_bytes_max?,
         safety_poll: safety_poll?,
@@ -273,28 +307,36 @@ fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
 }
 
 fn signing(reader: &mut Reader<'_>) -> Option<Signing> {
-    let secret = reader.need("PGRELAY_JWT_SECRET", secret);
+    let jwks = reader.want("PGRELAY_JWKS", JwksSource::parse);
+    let secret = match jwks {
+        // Only where there is nothing else is one needed.
+        Some(None) => reader.need("PGRELAY_JWT_SECRET", secret).map(Some),
+        Some(Some(_)) | None => reader.want("PGRELAY_JWT_SECRET", secret),
+    };
+    let refresh = reader.need("PGRELAY_JWKS_REFRESH", value::pause);
     let api_keys = reader.want("PGRELAY_API_KEYS", ApiKeys::parse);
-    let jwks = reader.want("PGRELAY_JWKS", |_| {
-        Err::<(), _>(
-            "public keys are not supported by this version; use PGRELAY_JWT_SECRET".to_owned(),
-        )
-    });
-    jwks?;
+    let leeway = reader.need("PGRELAY_JWT_LEEWAY", value::duration);
+    let started = reader.need("PGRELAY_JWT_NOT_BEFORE", value::boolean);
+    let demands = reader.want("PGRELAY_JWT_CLAIMS", value::demands);
+    let (leeway, started, refresh, secret) = (leeway?, started?, refresh?, secret?);
+    let keys = secret.as_ref().map(KeySet::shared_secret);
     Some(Signing {
-        secret: secret?,
+        keys: Arc::new(KeyRing::new(keys.unwrap_or_default())),
+        secret,
+        jwks: jwks?.map(|source| (source, refresh)),
         api_keys: api_keys?.unwrap_or_default(),
+        rules: TokenRules::new(leeway, started, demands?.unwrap_or_default()),
     })
 }
 
-fn relay(reader: &mut Reader<'_>) -> Option<RelayLimits> {
+/// A payload may be as large as a stored message that is told.
+fn relay(reader: &mut Reader<'_>, payload_bytes_max: Option<usize>) -> Option<RelayLimits> {
     let shards = reader.want("PGRELAY_SHARDS", value::count);
     let queue_bytes_max = reader.need("PGRELAY_QUEUE_BYTES_MAX", value::memory);
     let ring_bytes_max = reader.need("PGRELAY_RING_BYTES_MAX", value::memory);
     let frame_bytes_max = reader.need("PGRELAY_FRAME_BYTES_MAX", value::memory);
     let channels_per_client_max = reader.need("PGRELAY_CHANNELS_MAX", value::count);
     let bindings_per_channel_max = reader.need("PGRELAY_BINDINGS_MAX", value::count);
-    let payload_bytes_max = reader.need("PGRELAY_PAYLOAD_BYTES_MAX", value::memory);
     let clients_max = reader.want("PGRELAY_CLIENTS_MAX", value::count);
     let joins_per_second_max = reader.want("PGRELAY_JOINS_PER_SECOND_MAX", value::rate);
     let events_per_second_max = reader.want("PGRELAY_EVENTS_PER_SECOND_MAX", value::rate);
@@ -367,7 +409,7 @@ fn cure(key: &str) -> String {
             "name the database to relay, such as postgres://user:password@host:5432/database"
         }
         "PGRELAY_JWT_SECRET" => {
-            "set the secret that tokens are signed with; `openssl rand -hex 32` makes a new one"
+            "set the secret that tokens are signed with (`openssl rand -hex 32` makes a new one), or PGRELAY_JWKS"
         }
         _ => "a value is needed",
     }

@@ -33,7 +33,8 @@ fn all_mistakes_of_a_start_are_told_at_once_and_no_secret_is() {
         ("PGRELAY_API_KEYS", "hunter2"),
         ("PGRELAY_IDLE_TIMEOUT", "60"),
         ("PGRELAY_AUTO_MIGRATE", "yes"),
-        ("PGRELAY_JWKS", "https://issuer.test/jwks.json"),
+        ("PGRELAY_JWT_CLAIMS", "aud="),
+        ("PGRELAY_JWKS", "http://issuer.test/jwks.json"),
     ])
     .serve()
     .unwrap_err();
@@ -48,9 +49,9 @@ fn all_mistakes_of_a_start_are_told_at_once_and_no_secret_is() {
             "PGRELAY_LISTEN",
             "DATABASE_URL",
             "PGRELAY_AUTO_MIGRATE",
-            "PGRELAY_JWT_SECRET",
-            "PGRELAY_API_KEYS",
             "PGRELAY_JWKS",
+            "PGRELAY_API_KEYS",
+            "PGRELAY_JWT_CLAIMS",
             "PGRELAY_IDLE_TIMEOUT",
         ]
     );
@@ -60,11 +61,24 @@ fn all_mistakes_of_a_start_are_told_at_once_and_no_secret_is() {
         text.contains("PGRELAY_LISTEN = \"4000\": expected an IP address"),
         "{text}"
     );
-    assert!(text.contains("PGRELAY_JWT_SECRET is not set: "), "{text}");
     assert!(
         !text.contains("pa55") && !text.contains("hunter2"),
         "{text}"
     );
+}
+
+#[test]
+fn a_secret_or_published_keys_are_needed() {
+    let neither = values(&WORKING[..1]).serve().unwrap_err().to_string();
+    assert!(
+        neither.contains("PGRELAY_JWT_SECRET is not set: "),
+        "{neither}"
+    );
+    let mut pairs = WORKING[..1].to_vec();
+    pairs.push(("PGRELAY_JWKS", "https://issuer.test/jwks.json"));
+    let serve = values(&pairs).serve().unwrap();
+    assert!(!serve.signing.is_weak() && serve.signing.published().is_some());
+    assert!(values(&pairs).secret().is_err());
 }
 
 #[test]
@@ -86,7 +100,7 @@ fn an_empty_value_is_no_value() {
 #[test]
 fn commands_need_only_their_own_settings() {
     assert!(values(&WORKING[..1]).database().is_ok());
-    assert!(values(&WORKING[1..]).signing().is_ok());
+    assert!(values(&WORKING[1..]).secret().is_ok());
     assert!(values(&[]).tail().is_ok());
 }
 

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
+use crate::auth::Demand;
+
 /// A duration with its unit: `250ms`, `10s`, `5m`, `24h`, `7d`.
 ///
 /// # Errors
@@ -25,6 +27,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .checked_mul(milliseconds)
         .map(Duration::from_millis)
         .ok_or_else(expected)
+}
+
+/// A [`duration`] of at least a second, for what must not be done without a pause.
+pub(super) fn pause(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        pause if pause < Duration::from_secs(1) => Err("expected at least 1s".to_owned()),
+        pause => Ok(pause),
+    }
 }
 
 /// A number of bytes: plain, or with `kB`, `MB`, `GB`, `KiB`, `MiB`, `GiB`.
@@ -82,6 +92,24 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_not_an_address| {
             "expected an IP address and a port, such as 127.0.0.1:4000 or 0.0.0.0:4000".to_owned()
         })
+}
+
+/// Values that claims must have: `iss=https://a.example|https://b.example,aud=authenticated`.
+pub(super) fn demands(text: &str) -> Result<Vec<Demand>, String> {
+    let demand = |pair: &str| {
+        let (claim, values) = pair.trim().split_once('=')?;
+        let values: Vec<Box<str>> = values.split('|').map(Into::into).collect();
+        let usable = !claim.is_empty() && values.iter().all(|value| !value.is_empty());
+        usable.then(|| Demand {
+            claim: claim.into(),
+            values,
+        })
+    };
+    let demands: Option<Vec<Demand>> = text.split(',').map(demand).collect();
+    demands.ok_or_else(|| {
+        "expected claim=value pairs separated by commas, alternatives by |, such as aud=authenticated,role=anon|authenticated"
+            .to_owned()
+    })
 }
 
 /// A name PostgreSQL could have given to an object.

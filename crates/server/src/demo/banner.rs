@@ -2,9 +2,10 @@
 
 use std::{fmt, net::SocketAddr, path::Path};
 
-use serde_json::{Map, Value, json};
+use pgrelay_chat::demo::{BOOKINGS, Booking, Person};
+use serde_json::{Value, json};
 
-use super::store::FIRST_BOOKING;
+use super::FOLLOWED;
 use crate::{
     auth::{MintError, mint},
     secret::Secret,
@@ -13,27 +14,60 @@ use crate::{
 /// Ten years: the keys of a demo end with its secret, not with the calendar.
 const KEY_LIFETIME_SECONDS: u64 = 10 * 365 * 86_400;
 
-/// The two keys of a Supabase project, for this demo. These are meant to be shown.
+/// The two keys of a Supabase project, and tokens of those who talk in the bookings. All of them are
+/// meant to be shown.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) anon: String,
     pub(super) service: String,
+    pub(super) people: Vec<People>,
+}
+
+/// Who talks in a booking.
+#[derive(Debug)]
+pub(super) struct People {
+    pub(super) booking: Booking,
+    pub(super) client: String,
+    pub(super) operator: String,
+}
+
+impl People {
+    /// The client's page and the operator's, below the relay's URL.
+    pub(super) fn links(&self) -> (String, String) {
+        let Self {
+            booking,
+            client,
+            operator,
+        } = self;
+        let code = booking.code;
+        (
+            format!("chat?booking={code}#token={client}"),
+            format!("desk?booking={code}#token={operator}"),
+        )
+    }
 }
 
 impl Keys {
     pub(super) fn mint(secret: &Secret, now: u64) -> Result<Self, MintError> {
-        let key = |role: &str| {
-            let claims = json!({
-                "iss": "pgrelay-demo", "role": role, "iat": now, "exp": now + KEY_LIFETIME_SECONDS,
-            });
-            let Value::Object(claims) = claims else {
-                return mint(secret, &Map::new());
-            };
+        let sign = |claims: &Value| {
+            let mut claims = claims.as_object().cloned().unwrap_or_default();
+            claims.insert("iss".to_owned(), json!("pgrelay-demo"));
+            claims.insert("iat".to_owned(), json!(now));
+            claims.insert("exp".to_owned(), json!(now + KEY_LIFETIME_SECONDS));
             mint(secret, &claims)
         };
+        let person = |person: Person| sign(&person.claims());
+        let people = BOOKINGS.into_iter().map(|booking| {
+            Ok(People {
+                booking,
+                client: person(booking.client)?,
+                operator: person(booking.operator)?,
+            })
+        });
         Ok(Self {
-            anon: key("anon")?,
-            service: key("service_role")?,
+            anon: sign(&json!({"role": "anon"}))?,
+            service: sign(&json!({"role": "service_role"}))?,
+            people: people.collect::<Result<_, MintError>>()?,
         })
     }
 }
@@ -50,7 +84,7 @@ pub(super) struct Banner<'a> {
 }
 
 /// Where a client on this machine reaches what listens on `address`.
-pub(super) fn base_url(address: SocketAddr) -> String {
+fn base_url(address: SocketAddr) -> String {
     let mut address = address;
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
@@ -60,35 +94,56 @@ pub(super) fn base_url(address: SocketAddr) -> String {
 
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            address,
-            keys: Keys { anon, service },
-            program,
-            url_file,
-        } = self;
-        let url = base_url(*address);
-        let program = program.display();
+        let url = base_url(self.address);
         writeln!(f, "pgrelay demo\n")?;
         writeln!(f, "  url          {url}")?;
-        writeln!(f, "  anon key     {anon}")?;
-        writeln!(f, "  service key  {service}")?;
-        if let Some(file) = url_file {
+        writeln!(f, "  anon key     {}", self.keys.anon)?;
+        writeln!(f, "  service key  {}", self.keys.service)?;
+        if let Some(file) = self.url_file {
             writeln!(f, "  database     psql \"$(cat '{}')\"", file.display())?;
         }
+        for people in &self.keys.people {
+            let Booking {
+                code,
+                client,
+                operator,
+                ..
+            } = people.booking;
+            writeln!(f, "\nBooking {code}\n")?;
+            let (chat, desk) = people.links();
+            writeln!(f, "  client {}:   {url}/{chat}", client.name)?;
+            writeln!(f, "  operator {}: {url}/{desk}", operator.name)?;
+        }
+        self.write_lines(f, &url)?;
+        writeln!(f, "\nStop with Ctrl-C.")
+    }
+}
+
+impl Banner<'_> {
+    /// The two lines to paste, for the first booking.
+    fn write_lines(&self, f: &mut fmt::Formatter<'_>, url: &str) -> fmt::Result {
+        let Some(People {
+            booking, client, ..
+        }) = self.keys.people.first()
+        else {
+            return Ok(());
+        };
+        let (program, service) = (self.program.display(), &self.keys.service);
         writeln!(f, "\nSee messages of a booking arrive: open {url} or run\n")?;
         writeln!(
             f,
-            "  '{program}' tail --url {url} --key {anon} --table public.messages \
-             --filter booking_id=eq.{FIRST_BOOKING}"
+            "  '{program}' tail --url {url} --key {service} --table {FOLLOWED} \
+             --filter booking_id=eq.{}",
+            booking.id
         )?;
-        writeln!(f, "\nInsert one from another terminal:\n")?;
+        writeln!(f, "\nSend one from another terminal:\n")?;
         writeln!(
             f,
-            "  curl -sS {url}/demo/messages -H 'authorization: Bearer {service}' \
+            "  curl -sS {url}/api/messages -H 'authorization: Bearer {client}' \
              -H 'content-type: application/json' \
-             -d '{{\"booking_id\":\"{FIRST_BOOKING}\",\"content\":\"Hello from curl\"}}'"
-        )?;
-        writeln!(f, "\nStop with Ctrl-C.")
+             -d '{{\"bookingId\":\"{}\",\"content\":\"Hello from curl\"}}'",
+            booking.code
+        )
     }
 }
 
@@ -116,9 +171,14 @@ mod tests {
             line(" tail ")
                 .starts_with("  '/opt/pg relay/pgrelay' tail --url http://127.0.0.1:4000 ")
         );
-        assert!(line("curl").contains(&keys.service));
-        assert!(line(" tail ").contains(&keys.anon));
+        assert!(line("curl").contains(&keys.people[0].client));
+        assert!(line(" tail ").contains(&keys.service));
         assert!(line("anon key").ends_with(&keys.anon));
         assert!(line("service key").ends_with(&keys.service));
+        for people in &keys.people {
+            let (client, operator) = (people.booking.client, people.booking.operator);
+            assert!(line(&format!("client {}:", client.name)).ends_with(&people.client));
+            assert!(line(&format!("operator {}:", operator.name)).ends_with(&people.operator));
+        }
     }
 }

@@ -80,12 +80,6 @@ pub enum DemoError {
     /// The server runs but lets nobody in.
     #[error("PostgreSQL did not accept a connection within {0:?}")]
     NotReady(std::time::Duration),
-    /// The seed could not be written.
-    #[error("seed the demo's tables")]
-    Seed(#[source] tokio_postgres::Error),
-    /// No connection for the seed.
-    #[error("connect to seed the demo's tables")]
-    Pool(#[source] deadpool_postgres::PoolError),
 }
 
 impl DemoError {

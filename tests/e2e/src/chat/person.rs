@@ -1,8 +1,9 @@
-//! People with tokens. Their tokens are not signed: checking signatures is not what these tests are about.
+//! People with tokens. Without the binary their tokens are not signed: checking signatures is not what those tests are about.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pgrelay_chat::{Claims, TokenRefused, TokenVerifier};
+use pgrelay_test_support::token;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -69,6 +70,14 @@ impl Person {
         let claims = self.claims.as_ref().expect("somebody with a token");
         let role = claims["role"].as_str().unwrap();
         format!("set local role {role}; set local request.jwt.claims = '{claims}';")
+    }
+
+    /// The same claims, signed as the binary wants it.
+    ///
+    /// # Panics
+    /// When they have no token.
+    pub fn signed_token(&self) -> String {
+        token(self.claims.as_ref().expect("somebody with a token"))
     }
 
     pub(super) fn token(&self) -> Option<String> {
