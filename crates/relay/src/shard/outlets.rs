@@ -11,6 +11,7 @@ use super::{
     socket::{Socket, close_frame},
 };
 use crate::{
+    FailPoint,
     engine::ClientKey,
     outbox::Spare,
     outlet::{Goodbye, Outlets, Parcel},
@@ -229,6 +230,9 @@ impl Outlets for Ways {
         let has_room = match (find(&mut self.places, client), parcel) {
             (Some(Way::Socket(socket)), Parcel::Frame(frame)) => {
                 if socket.outbox.is_closing() {
+                    return;
+                }
+                if FailPoint::DropsOnOverflow.is_on() && socket.outbox.bytes() > bytes_max / 2 {
                     return;
                 }
                 self.desk.provide(socket);

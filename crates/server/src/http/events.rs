@@ -37,7 +37,6 @@ use crate::{
 pub(crate) use query::bearer;
 
 use query::EventQuery;
-pub(super) use query::bearer;
 
 /// Time between two signs of life on a silent stream; proxies cut at 30 s or later.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
