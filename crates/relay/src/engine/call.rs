@@ -40,15 +40,6 @@ pub enum Call {
         /// All must hold.
         tests: Arc<[FilterTest]>,
     },
-    /// What may these viewers see of these changes?
-    Look {
-        /// Comes back with the answer.
-        key: RoundKey,
-        /// The changes.
-        changes: Arc<[Glance]>,
-        /// Who looks, at which of them.
-        viewers: Vec<Viewer>,
-    },
     /// What may these claims do on this private topic?
     Channel {
         /// The topic.
@@ -66,6 +57,15 @@ pub enum Call {
         topic: Topic,
         /// Which of them.
         wish: ReplayWish,
+    },
+    /// What may these viewers see of these changes?
+    Look {
+        /// Comes back with the answer.
+        key: RoundKey,
+        /// The changes.
+        changes: Arc<[Glance]>,
+        /// Who looks, at which of them.
+        viewers: Vec<Viewer>,
     },
     /// What came after this position?
     Read {
@@ -97,13 +97,6 @@ pub enum Answer {
         /// What the authorizer said.
         outcome: Result<Vec<bool>, EvaluateError>,
     },
-    /// To [`Call::Look`].
-    Looked {
-        /// Of the call.
-        key: RoundKey,
-        /// What the authorizer said, one for each viewer.
-        outcome: Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>,
-    },
     /// To [`Call::Channel`].
     Channel {
         /// Of the call.
@@ -121,6 +114,13 @@ pub enum Answer {
         incarnation: Incarnation,
         /// What the log said.
         outcome: Result<Vec<StoredMessage>, ReplayError>,
+    },
+    /// To [`Call::Look`].
+    Looked {
+        /// Of the call.
+        key: RoundKey,
+        /// What the authorizer said, one for each viewer.
+        outcome: Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>,
     },
     /// To [`Call::Read`].
     Read {

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 use super::subscription::Voice;
 use crate::{
+    FailPoint,
     change::Page,
     outlet::{Parcel, StreamEvent, StreamEventKind},
     project::write_data,
@@ -192,10 +193,15 @@ impl Encoder {
         self.encoded += 1;
         let change = &page.changes[index as usize];
         let cursor = receivers.cursor.then(|| {
-            Arc::clone(
-                self.cursor
-                    .get_or_insert_with(|| self.key.seal(page.position(change)).into()),
-            )
+            Arc::clone(self.cursor.get_or_insert_with(|| {
+                let leads = FailPoint::LeadsWithCursors.is_on();
+                let position = if leads {
+                    page.end
+                } else {
+                    page.position(change)
+                };
+                self.key.seal(position).into()
+            }))
         });
         let same = |select: &Select, view: &View| {
             view == receivers.view && same_select(select, receivers.select)

@@ -13,6 +13,7 @@ use super::{
     subscription::{BindingKey, Stage, Subscription, SubscriptionKey},
 };
 use crate::{
+    FailPoint,
     change::{Change, Operation, Page},
     filter::FilterTest,
     ports::Claims,
@@ -105,7 +106,9 @@ impl Engine {
                 continue;
             };
             let rights = self.rights_for(change, &subscription.claims, &mut last);
-            let is_alone = subscription.bindings.len() == 1 && subscription.held.is_none();
+            let overtakes = FailPoint::OvertakesHeldChanges.is_on();
+            let is_alone =
+                subscription.bindings.len() == 1 && (subscription.held.is_none() || overtakes);
             if let (Some(rights), true, None) = (&rights, is_alone, &tests) {
                 let view = View::logged(Arc::clone(rights));
                 self.deliver(owner, (page, index), &view, &[place], turn);
@@ -138,7 +141,9 @@ impl Engine {
             .is_some_and(|last| Arc::ptr_eq(last, claims));
         if !is_same {
             let known = self.rights.get(change.relation.oid, &claims.role);
-            last.rights = known.filter(|rights| !rights.needs_row(change)).cloned();
+            last.rights = known
+                .filter(|rights| !rights.needs_row(change) || FailPoint::ShowsHiddenTables.is_on())
+                .cloned();
             last.claims = Some(Arc::clone(claims));
         }
         last.rights.clone()
@@ -182,8 +187,11 @@ impl Engine {
         };
         let is_decided = |(_, found): &(_, Found)| found.tests.is_none() && found.rights.is_some();
         let view = run[0].1.rights.as_ref().map(Arc::clone).map(View::logged);
+        let overtakes = FailPoint::OvertakesHeldChanges.is_on();
         match view {
-            Some(view) if subscription.held.is_none() && run.iter().all(is_decided) => {
+            Some(view)
+                if (subscription.held.is_none() || overtakes) && run.iter().all(is_decided) =>
+            {
                 let places: SmallVec<[BindingIndex; 4]> =
                     run.iter().map(|(_, found)| found.binding.place()).collect();
                 self.deliver(key, (page, index), &view, &places, turn);
@@ -234,6 +242,9 @@ impl Engine {
             self.tally.deliveries += 1;
             self.tally.delivered_bytes += parcel.bytes() as u64;
             turn.outlets.send(subscription.client, &parcel);
+            if FailPoint::SendsTwice.is_on() && index.is_multiple_of(7) {
+                turn.outlets.send(subscription.client, &parcel);
+            }
         }
     }
 

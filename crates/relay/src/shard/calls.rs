@@ -48,12 +48,10 @@ impl Calls {
     }
 
     fn start(&mut self, call: Call) {
+        let authorizer = &self.ports.authorizer;
         let answer = match call {
             Call::Resolve { spec, claims } => {
-                let outcome = self
-                    .ports
-                    .authorizer
-                    .resolve(Arc::clone(&spec), Arc::clone(&claims));
+                let outcome = authorizer.resolve(Arc::clone(&spec), Arc::clone(&claims));
                 outcome
                     .map(move |outcome| Answer::Resolved {
                         spec,
@@ -63,10 +61,7 @@ impl Calls {
                     .boxed()
             }
             Call::Channel { topic, claims } => {
-                let outcome = self
-                    .ports
-                    .authorizer
-                    .channel(topic.clone(), Arc::clone(&claims));
+                let outcome = authorizer.channel(topic.clone(), Arc::clone(&claims));
                 outcome
                     .map(move |outcome| Answer::Channel {
                         topic,
@@ -96,7 +91,7 @@ impl Calls {
                 changes,
                 tests,
             } => {
-                let outcome = self.ports.authorizer.evaluate(page, changes, tests);
+                let outcome = authorizer.evaluate(page, changes, tests);
                 outcome
                     .map(move |outcome| Answer::Evaluated { key, outcome })
                     .boxed()
@@ -106,7 +101,7 @@ impl Calls {
                 changes,
                 viewers,
             } => {
-                let outcome = self.ports.authorizer.look(changes, viewers);
+                let outcome = authorizer.look(changes, viewers);
                 outcome
                     .map(move |outcome| Answer::Looked { key, outcome })
                     .boxed()

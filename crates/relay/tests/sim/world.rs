@@ -375,6 +375,8 @@ impl World {
                 };
                 Answer::Evaluated { key, outcome }
             }
+            // Nobody here joins a private channel.
+            Call::Channel { .. } | Call::Messages { .. } => return,
             Call::Look {
                 key,
                 changes,
@@ -387,8 +389,6 @@ impl World {
                 };
                 Answer::Looked { key, outcome }
             }
-            // Nobody here joins a private channel.
-            Call::Channel { .. } | Call::Messages { .. } => return,
             Call::Read { key, after, .. } => {
                 let outcome = if fails {
                     Err(ReplayError::Unavailable("away".to_owned()))

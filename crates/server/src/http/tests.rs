@@ -330,6 +330,36 @@ async fn browsers_may_ask_from_any_origin() {
 }
 
 #[tokio::test]
+async fn browsers_may_do_what_the_chat_offers() {
+    let preflight = Request::options("/api/bookings/status")
+        .header("origin", "https://app.test")
+        .header("access-control-request-method", "PATCH")
+        .header(
+            "access-control-request-headers",
+            "idempotency-key,if-none-match",
+        )
+        .body(Body::empty())
+        .unwrap();
+    let response = answer(preflight).await;
+    let allows = |list: &str, name: &str| {
+        let allowed = response.headers()[list].to_str().unwrap();
+        assert!(allowed.split(',').any(|allowed| allowed == name), "{name}");
+    };
+    for method in ["PATCH", "DELETE"] {
+        allows("access-control-allow-methods", method);
+    }
+    for header in ["idempotency-key", "if-none-match"] {
+        allows("access-control-allow-headers", header);
+    }
+    let request = Request::get("/healthz").header("origin", "https://app.test");
+    let response = answer(request.body(Body::empty()).unwrap()).await;
+    let exposed = response.headers()["access-control-expose-headers"]
+        .to_str()
+        .unwrap();
+    assert_eq!(exposed, "etag,retry-after,idempotent-replayed");
+}
+
+#[tokio::test]
 async fn the_page_may_load_nothing_from_elsewhere() {
     let response = answer(get("/")).await;
     let policy = response.headers()["content-security-policy"]
