@@ -11,6 +11,7 @@ mod licences;
 mod migrations;
 mod reach;
 mod rust_source;
+mod security;
 mod sql_placement;
 mod tree;
 mod wording;
