@@ -13,6 +13,7 @@ mod migrations;
 mod named_tests;
 mod reach;
 mod rust_source;
+mod security;
 mod sql_placement;
 mod tree;
 mod wording;
