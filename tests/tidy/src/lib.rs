@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod cargo;
+mod checklist;
 mod documents;
 mod layout;
 mod licences;

@@ -25,6 +25,10 @@ pub(super) enum Timer {
     EvaluationOver(EvaluationKey),
     /// A log that could not be read is tried again.
     ReadAgain(ScanKey),
+    /// A session that could not be read is read again.
+    LoadSession(ClientKey),
+    /// A client that named a session is asked what has arrived.
+    Ping(ClientKey),
     /// A channel has waited long enough for the database to be followed.
     ReadyOver(ClientKey, Incarnation),
 }
@@ -43,6 +47,8 @@ impl Engine {
                 Timer::EvaluateAgain(evaluation) => self.ask_evaluation(evaluation),
                 Timer::EvaluationOver(evaluation) => self.evaluation_over(evaluation, turn),
                 Timer::ReadAgain(scan) => self.read_again(scan),
+                Timer::LoadSession(client) => self.load_session(client),
+                Timer::Ping(client) => self.ping(client, turn),
                 Timer::ReadyOver(client, incarnation) => self.ready_over(client, incarnation, turn),
             }
         }
