@@ -109,6 +109,10 @@ impl<'a> Upkeep<'a> {
             self.metrics.floor_batch.set(row.get(1));
             let lag = row.get::<_, i64>(2) - self.metrics.batch_id.get();
             self.metrics.ledger_lag.set(lag.max(0));
+            self.metrics.log_full.set(row.get::<_, bool>(3).into());
+            self.metrics.holes_pending.set(row.get(4));
+            self.metrics.queue_usage.set(row.get(5));
+            self.metrics.lock_waits.set(row.get(6));
         }
         Ok(attached | (round.is_multiple_of(NEWS_EVERY) && self.has_news().await?))
     }

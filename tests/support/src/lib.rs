@@ -7,12 +7,14 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "this is test code: it fails the test that uses it"
 )]
 
 mod database;
 mod database_url;
 mod event_stream;
+mod fuzz;
 mod http;
 mod key_pair;
 mod postgres_server;
@@ -30,6 +32,7 @@ mod ws_client;
 pub use database::{Role, TestDatabase};
 pub use database_url::DatabaseUrl;
 pub use event_stream::{EventStream, StreamEvent};
+pub use fuzz::fuzz;
 pub use http::{Request, Response};
 pub use key_pair::KeyPair;
 pub use postgres_server::{PostgresServer, PostgresServerBuilder};

@@ -19,7 +19,11 @@ fn offences(checklist: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
         let proof = proof.trim_end_matches(" |");
         let tests: Vec<_> = proof.split('`').skip(1).step_by(2).collect();
         let missing = tests.iter().filter(|test| {
-            test.contains('_') && test.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()) && !exists(test)
+            test.contains('_')
+                && test
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+                && !exists(test)
         });
         found.extend(missing.map(|test| format!("line {number} names {test}, which is no test")));
         let has_reason = proof

@@ -7,9 +7,11 @@
 mod cargo;
 mod checklist;
 mod documents;
+mod figures;
 mod layout;
 mod licences;
 mod migrations;
+mod named_tests;
 mod reach;
 mod rust_source;
 mod sql_placement;

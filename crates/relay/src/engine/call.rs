@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pgrelay_protocol::{BindingSpec, Position, Topic};
 use uuid::Uuid;
 
-use super::{ClientKey, hold::EvaluationKey, scan::ScanKey};
+use super::{ClientKey, hold::EvaluationKey, look::RoundKey, scan::ScanKey};
 use crate::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},
@@ -17,6 +17,7 @@ use crate::{
         SessionPlace, SessionUnavailable, StoredMessage,
     },
     session::{Incarnation, ReplayWish},
+    view::{Glance, Sight, Viewer},
 };
 
 /// A question.
@@ -79,6 +80,15 @@ pub enum Call {
         /// On which topic.
         topic: Topic,
     },
+    /// What may these viewers see of these changes?
+    Look {
+        /// Comes back with the answer.
+        key: RoundKey,
+        /// The changes.
+        changes: Arc<[Glance]>,
+        /// Who looks, at which of them.
+        viewers: Vec<Viewer>,
+    },
     /// What came after this position?
     Read {
         /// Comes back with the answer.
@@ -133,6 +143,13 @@ pub enum Answer {
         client: ClientKey,
         /// What the store said.
         outcome: Result<Vec<SessionPlace>, SessionUnavailable>,
+    },
+    /// To [`Call::Look`].
+    Looked {
+        /// Of the call.
+        key: RoundKey,
+        /// What the authorizer said, one for each viewer.
+        outcome: Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>,
     },
     /// To [`Call::Read`].
     Read {

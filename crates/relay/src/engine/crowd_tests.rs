@@ -14,6 +14,8 @@ use crate::{
     testing,
 };
 
+mod presence;
+
 struct Tokens;
 
 impl TokenVerifier for Tokens {

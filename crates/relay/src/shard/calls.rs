@@ -41,6 +41,7 @@ impl Calls {
             | Call::Messages { .. }
             | Call::LoadSession { .. } => true,
             Call::Evaluate { .. }
+            | Call::Look { .. }
             | Call::Read { .. }
             | Call::SaveSession { .. }
             | Call::ForgetSession { .. } => false,
@@ -54,12 +55,10 @@ impl Calls {
     }
 
     fn start(&mut self, call: Call) {
+        let authorizer = &self.ports.authorizer;
         let answer = match call {
             Call::Resolve { spec, claims } => {
-                let outcome = self
-                    .ports
-                    .authorizer
-                    .resolve(Arc::clone(&spec), Arc::clone(&claims));
+                let outcome = authorizer.resolve(Arc::clone(&spec), Arc::clone(&claims));
                 outcome
                     .map(move |outcome| Answer::Resolved {
                         spec,
@@ -69,10 +68,7 @@ impl Calls {
                     .boxed()
             }
             Call::Channel { topic, claims } => {
-                let outcome = self
-                    .ports
-                    .authorizer
-                    .channel(topic.clone(), Arc::clone(&claims));
+                let outcome = authorizer.channel(topic.clone(), Arc::clone(&claims));
                 outcome
                     .map(move |outcome| Answer::Channel {
                         topic,
@@ -114,9 +110,19 @@ impl Calls {
                 changes,
                 tests,
             } => {
-                let outcome = self.ports.authorizer.evaluate(page, changes, tests);
+                let outcome = authorizer.evaluate(page, changes, tests);
                 outcome
                     .map(move |outcome| Answer::Evaluated { key, outcome })
+                    .boxed()
+            }
+            Call::Look {
+                key,
+                changes,
+                viewers,
+            } => {
+                let outcome = authorizer.look(changes, viewers);
+                outcome
+                    .map(move |outcome| Answer::Looked { key, outcome })
                     .boxed()
             }
             Call::Read {
@@ -143,7 +149,7 @@ impl Calls {
             | Answer::Channel { .. }
             | Answer::Messages { .. }
             | Answer::SessionLoaded { .. } => true,
-            Answer::Evaluated { .. } | Answer::Read { .. } => false,
+            Answer::Evaluated { .. } | Answer::Looked { .. } | Answer::Read { .. } => false,
         };
         if was_joining {
             self.joining -= 1;

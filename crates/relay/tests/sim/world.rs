@@ -9,13 +9,14 @@ use pgrelay_relay::{
     outlet::{Goodbye, Outlets, Parcel},
     ports::{BindingError, Claims, EvaluateError, FeedEvent, ReplayError, TokenVerifier},
     testing,
+    view::{Glance, Sight, Viewer},
 };
 use tokio::time::Instant;
 
 use crate::{
     client::{Client, Told},
     random::Random,
-    truth::{TABLES, Truth, Wish, evaluate, resolve},
+    truth::{TABLES, Truth, Wish, evaluate, look, resolve},
 };
 
 /// Parcels that make an outlet full, and those it can hold at all.
@@ -333,7 +334,7 @@ impl World {
         let place = self.random.below(self.calls.len());
         let call = self.calls.swap_remove(place);
         if self.fate.slow_database
-            && matches!(call, Call::Evaluate { .. })
+            && matches!(call, Call::Evaluate { .. } | Call::Look { .. })
             && self.random.chance(10)
         {
             // The answer never comes.
@@ -380,6 +381,18 @@ impl World {
             | Call::LoadSession { .. }
             | Call::SaveSession { .. }
             | Call::ForgetSession { .. } => return,
+            Call::Look {
+                key,
+                changes,
+                viewers,
+            } => {
+                let outcome = if fails {
+                    Err(EvaluateError("away".to_owned()))
+                } else {
+                    Ok(viewers.iter().map(|it| self.look(&changes, it)).collect())
+                };
+                Answer::Looked { key, outcome }
+            }
             Call::Read { key, after, .. } => {
                 let outcome = if fails {
                     Err(ReplayError::Unavailable("away".to_owned()))
@@ -391,6 +404,14 @@ impl World {
         };
         let (engine, mut turn) = self.turn();
         engine.answer(answer, &mut turn);
+    }
+
+    /// The policies of one viewer may fail while everything else works.
+    fn look(&mut self, changes: &[Glance], viewer: &Viewer) -> Result<Sight, EvaluateError> {
+        if self.fate.outages && self.random.chance(10) {
+            return Err(EvaluateError("raised".to_owned()));
+        }
+        Ok(look(changes, viewer))
     }
 
     fn let_read(&mut self) {
