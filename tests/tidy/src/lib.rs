@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod cargo;
+mod checklist;
 mod documents;
 mod figures;
 mod layout;

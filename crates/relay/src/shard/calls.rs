@@ -36,8 +36,15 @@ impl Calls {
 
     pub(super) fn ask(&mut self, call: Call) {
         let is_joining = match call {
-            Call::Resolve { .. } | Call::Channel { .. } | Call::Messages { .. } => true,
-            Call::Evaluate { .. } | Call::Look { .. } | Call::Read { .. } => false,
+            Call::Resolve { .. }
+            | Call::Channel { .. }
+            | Call::Messages { .. }
+            | Call::LoadSession { .. } => true,
+            Call::Evaluate { .. }
+            | Call::Look { .. }
+            | Call::Read { .. }
+            | Call::SaveSession { .. }
+            | Call::ForgetSession { .. } => false,
         };
         if is_joining && self.joining >= JOINING_MAX {
             self.waiting.push_back(call);
@@ -85,6 +92,18 @@ impl Calls {
                     })
                     .boxed()
             }
+            Call::LoadSession { client, session } => {
+                let outcome = self.ports.sessions.load(session);
+                outcome
+                    .map(move |outcome| Answer::SessionLoaded { client, outcome })
+                    .boxed()
+            }
+            Call::SaveSession { session, place } => {
+                return self.ports.sessions.save(session, place);
+            }
+            Call::ForgetSession { session, topic } => {
+                return self.ports.sessions.forget(session, &topic);
+            }
             Call::Evaluate {
                 key,
                 page,
@@ -126,7 +145,10 @@ impl Calls {
             return None;
         };
         let was_joining = match answer {
-            Answer::Resolved { .. } | Answer::Channel { .. } | Answer::Messages { .. } => true,
+            Answer::Resolved { .. }
+            | Answer::Channel { .. }
+            | Answer::Messages { .. }
+            | Answer::SessionLoaded { .. } => true,
             Answer::Evaluated { .. } | Answer::Looked { .. } | Answer::Read { .. } => false,
         };
         if was_joining {

@@ -375,8 +375,12 @@ impl World {
                 };
                 Answer::Evaluated { key, outcome }
             }
-            // Nobody here joins a private channel.
-            Call::Channel { .. } | Call::Messages { .. } => return,
+            // Nobody here joins a private channel, or names a session.
+            Call::Channel { .. }
+            | Call::Messages { .. }
+            | Call::LoadSession { .. }
+            | Call::SaveSession { .. }
+            | Call::ForgetSession { .. } => return,
             Call::Look {
                 key,
                 changes,
