@@ -5,6 +5,7 @@ use std::{pin::pin, sync::Arc};
 
 use pgrelay_protocol::RefetchReason;
 use pgrelay_relay::{
+    FailPoint,
     change::{Operation, Page},
     ports::{FeedEvent, Stopped},
 };
@@ -172,6 +173,9 @@ impl Live<'_, '_> {
             seq: i64::MAX,
         };
         let head = head.end();
+        if FailPoint::KeepsQuietAboutBreaks.is_on() {
+            return self.publish([FeedEvent::Head(head)], told).await;
+        }
         self.publish([FeedEvent::Break { reason, head }], told)
             .await
     }

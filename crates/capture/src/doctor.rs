@@ -45,6 +45,8 @@ pub struct Finding {
 const BELL_MAX: Duration = Duration::from_secs(4);
 /// Of the room for notifications, above which somebody listens and does not read.
 const QUEUE_USED_MAX: f64 = 0.1;
+/// A change that waits for longer has no relay that looks for it.
+const BACKLOG_AGE_MAX: Duration = Duration::from_secs(10);
 const MIB: i64 = 1 << 20;
 
 /// Findings under way.
@@ -132,6 +134,7 @@ impl Doctor<'_> {
         self.tables(session).await?;
         messages::examine(self, session).await?;
         self.log().await?;
+        self.backlog(session).await?;
         self.doorbell(session).await
     }
 
@@ -314,16 +317,33 @@ impl Doctor<'_> {
                     Some(format!("run: {statement}")),
                 );
             }
-            if table.row_security {
-                let detail = format!(
-                    "{}: only roles with BYPASSRLS receive its changes",
-                    table.name
-                );
-                self.note("row security", Verdict::Warn, detail, None);
-            }
+        }
+        if tables.iter().any(|table| table.row_security) {
+            self.row_security(session).await?;
         }
         if !missing && !tables.is_empty() {
             self.ok(NAME, format!("attached to {} tables", tables.len()));
+        }
+        Ok(())
+    }
+
+    /// Policies are asked as the roles that tokens name.
+    async fn row_security(&mut self, session: &mut Session) -> Result<(), Error> {
+        const NAME: &str = "row security";
+        let query = &statements::administration::UNREACHABLE;
+        let rows = session.rows("look up roles", query, &[]).await?;
+        let relay: &str = rows[0].get(0);
+        match rows[0].get::<_, Option<&str>>(1) {
+            None => self.ok(
+                NAME,
+                "policies can be asked as every role of tokens".to_owned(),
+            ),
+            Some(roles) => self.note(
+                NAME,
+                Verdict::Red,
+                format!("policies cannot be asked as {roles}"),
+                Some(format!("run: grant {roles} to {relay}")),
+            ),
         }
         Ok(())
     }
@@ -347,6 +367,57 @@ impl Doctor<'_> {
             self.note(NAME, Verdict::Warn, detail, Some(cure));
         } else {
             self.ok(NAME, detail);
+        }
+        if status.holes_pending > 0 {
+            let detail = format!(
+                "{} changes could not be logged, and no subscriber knows yet",
+                status.holes_pending
+            );
+            let cure = "start a relay: it tells subscribers to fetch again; PostgreSQL's own log says why, in lines with \"pgrelay:\"";
+            self.note("holes", Verdict::Warn, detail, Some(cure.to_owned()));
+        } else {
+            self.ok("holes", "all are told");
+        }
+        Ok(())
+    }
+
+    /// What waits to be told, and who waits for whom.
+    async fn backlog(&mut self, session: &mut Session) -> Result<(), Error> {
+        let row = &session
+            .rows(
+                "look at the backlog",
+                &statements::administration::BACKLOG,
+                &[],
+            )
+            .await?[0];
+        let waiting: i64 = row.get(0);
+        let oldest = row
+            .get::<_, Option<f64>>(1)
+            .map_or(Duration::ZERO, |seconds| {
+                Duration::from_secs_f64(seconds.max(0.0))
+            });
+        if oldest > BACKLOG_AGE_MAX {
+            let detail = format!(
+                "{waiting} changes wait, the oldest for {} s",
+                oldest.as_secs()
+            );
+            let cure = "start a relay, or look into its log for what keeps it from the database";
+            self.note("ledger", Verdict::Red, detail, Some(cure.to_owned()));
+        } else {
+            self.ok("ledger", "nothing waits for long");
+        }
+        match row.get::<_, Option<String>>(2) {
+            Some(waits) => {
+                let cure =
+                    "find who holds it with pg_blocking_pids(), and end that session".to_owned();
+                self.note(
+                    "locks",
+                    Verdict::Warn,
+                    format!("somebody waits: {waits}"),
+                    Some(cure),
+                );
+            }
+            None => self.ok("locks", "nobody waits for the change log"),
         }
         Ok(())
     }

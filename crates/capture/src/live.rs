@@ -8,7 +8,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use pgrelay_protocol::RefetchReason;
-use pgrelay_relay::{change::Operation, ports::FeedEvent};
+use pgrelay_relay::{FailPoint, change::Operation, ports::FeedEvent};
 use tokio::time::Instant;
 
 use crate::{
@@ -222,7 +222,7 @@ impl<'a, 'b> Live<'a, 'b> {
     }
 
     async fn hear(&mut self, bell: &mut Doorbell, heard: Heard) -> Result<(), Exit> {
-        if heard.bell && bell.is_armed() {
+        if heard.bell && bell.is_armed() && !FailPoint::SleepsThroughBells.is_on() {
             self.run.source.metrics.rings.inc();
             bell.rang();
         }
@@ -265,7 +265,11 @@ impl<'a, 'b> Live<'a, 'b> {
         Pace {
             busy: config.poll_busy,
             refused_max: REFUSED_MAX.max(config.poll_busy),
-            safety: config.safety_poll,
+            safety: if FailPoint::SleepsThroughBells.is_on() {
+                Duration::from_secs(3_600)
+            } else {
+                config.safety_poll
+            },
             unarmed: UNARMED,
             arm: config.arm == Arm::Auto && !self.session.server.prepares_transactions,
         }

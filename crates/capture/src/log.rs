@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use pgrelay_protocol::{Position, RefetchReason, Topic};
 use pgrelay_relay::{
+    FailPoint,
     change::Page,
     ports::{ChangeLog, MessageLog, Replay, ReplayError, StoredMessage},
 };
@@ -97,7 +98,8 @@ impl Log {
         }
         let Scan { pages, reached, .. } = scan;
         // What a TRUNCATE took away meanwhile is not seen by counting when the scan began within a batch.
-        if floor(lane).await? >= start.id && after.seq != i64::MAX {
+        let floor = floor(lane).await?;
+        if floor >= start.id && after.seq != i64::MAX && !FailPoint::IgnoresTheFloor.is_on() {
             return Err(Failure::Refetch(RefetchReason::Retention));
         }
         self.metrics.replays.inc();
@@ -125,6 +127,11 @@ impl Log {
         let following = following
             .take_while(|batch| batch.epoch.unsigned_abs() == after.epoch)
             .collect();
+        let floor = if FailPoint::IgnoresTheFloor.is_on() {
+            0
+        } else {
+            floor
+        };
         match judge(after, this, last, floor) {
             Ok(start) => Ok((start, following)),
             Err(reason) => Err(Failure::Refetch(reason)),
@@ -151,7 +158,9 @@ fn judge(
         // The batch is not there any more, or not yet: a tail that was lost.
         None if after.batch > last.id.unsigned_abs() => Err(RefetchReason::Epoch),
         None => Err(RefetchReason::Retention),
-        Some(batch) if !batch.holds(after) => Err(RefetchReason::Epoch),
+        Some(batch) if !batch.holds(after) && !FailPoint::TakesAnyTag.is_on() => {
+            Err(RefetchReason::Epoch)
+        }
         Some(batch) if batch.id < floor || batch.id == floor && after.seq != i64::MAX => {
             Err(RefetchReason::Retention)
         }

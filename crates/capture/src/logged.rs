@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use pgrelay_relay::change::{Change, Operation, Relation, Row as Image};
+use pgrelay_relay::{
+    FailPoint,
+    change::{Change, Operation, Relation, Row as Image},
+};
 use tokio_postgres::Row;
 
 use crate::{
@@ -214,6 +217,9 @@ fn change(place: i64, row: Logged, plan: &Plan, relations: &Relations) -> Option
     let Matter::Change(operation) = row.matter else {
         return None;
     };
+    if operation == Operation::Hole && FailPoint::ForgetsHoles.is_on() {
+        return None;
+    }
     let relation = match row.relid {
         0 => every_table(),
         relid => Arc::clone(relations.get(&relid)?.as_ref()?),

@@ -1,5 +1,7 @@
 //! Figures of the capture side.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -24,6 +26,8 @@ pub struct Metrics {
     pub(crate) replays: Counter,
     pub(crate) evaluations: Counter,
     pub(crate) evaluation_failures: Counter,
+    pub(crate) looks: Counter,
+    pub(crate) look_failures: Counter,
     pub(crate) live: Gauge,
     pub(crate) leader: Gauge,
     pub(crate) armed: Gauge,
@@ -31,6 +35,10 @@ pub struct Metrics {
     pub(crate) ledger_lag: Gauge,
     pub(crate) log_bytes: Gauge,
     pub(crate) floor_batch: Gauge,
+    pub(crate) log_full: Gauge,
+    pub(crate) holes_pending: Gauge,
+    pub(crate) lock_waits: Gauge,
+    pub(crate) queue_usage: Gauge<f64, AtomicU64>,
 }
 
 /// Label of `safety_finds`.
@@ -59,9 +67,11 @@ impl Metrics {
         }
         let help = "Batches found by the safety poll before a bell was heard, by cause";
         capture.register("safety_finds", help, self.safety_finds.clone());
+        let help = "Share of PostgreSQL's room for notifications that is taken";
+        capture.register("queue_usage", help, self.queue_usage.clone());
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 14] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 16] {
         [
             ("steps", "Looks into the change log", &self.steps),
             ("batches", "Batches handed to the relay", &self.batches),
@@ -105,10 +115,20 @@ impl Metrics {
                 "Those that failed",
                 &self.evaluation_failures,
             ),
+            (
+                "looks",
+                "Questions about what subscribers may see",
+                &self.looks,
+            ),
+            (
+                "look_failures",
+                "Subscribers about whom one had no answer",
+                &self.look_failures,
+            ),
         ]
     }
 
-    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 7] {
+    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 10] {
         [
             ("live", "1 while changes are followed", &self.live),
             ("leader", "1 while this relay sequences", &self.leader),
@@ -128,6 +148,21 @@ impl Metrics {
                 "floor_batch",
                 "Batches up to here may be gone",
                 &self.floor_batch,
+            ),
+            (
+                "log_full",
+                "1 while changes are counted instead of logged",
+                &self.log_full,
+            ),
+            (
+                "holes_pending",
+                "Changes that could not be logged and are not told yet",
+                &self.holes_pending,
+            ),
+            (
+                "lock_waits",
+                "Sessions that wait for a lock on the change log",
+                &self.lock_waits,
             ),
         ]
     }

@@ -7,7 +7,10 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use pgrelay_relay::ports::{ChangeSource, Feed, Stopped};
+use pgrelay_relay::{
+    FailPoint,
+    ports::{ChangeSource, Feed, Stopped},
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -149,6 +152,7 @@ impl<'a> Run<'a> {
             let pause = match Retry::after(&error) {
                 // Once it has worked, what looks final may be a restore or a migration under way.
                 Retry::Stop(_) if self.told.is_none() => return Err(error),
+                _ if FailPoint::StopsAfterAnOutage.is_on() => Duration::MAX,
                 Retry::Now => Duration::ZERO,
                 Retry::Stop(_) | Retry::Backoff => self.backoff.pause(spread()),
             };

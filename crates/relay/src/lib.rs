@@ -6,6 +6,7 @@ mod arena;
 pub mod change;
 mod config;
 pub mod engine;
+mod fail_point;
 pub mod filter;
 mod inbound;
 mod intern;
@@ -27,10 +28,12 @@ mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timers;
+pub mod view;
 
 pub use arena::Key;
 pub use config::Config;
 pub use engine::StreamRequest;
+pub use fail_point::FailPoint;
 pub use json::NotAnObject;
 pub use mail::{Body, Cast};
 pub use metrics::Metrics;

@@ -1,6 +1,7 @@
 //! Carries out one command of the command line.
 
 mod admin;
+mod running;
 
 use std::io::{BufRead, Write};
 

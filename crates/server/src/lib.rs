@@ -13,6 +13,7 @@ pub mod demo;
 mod error;
 pub mod http;
 mod page;
+mod program;
 mod schema;
 pub mod secret;
 pub mod shutdown;
@@ -22,3 +23,4 @@ pub mod tasks;
 mod token;
 
 pub use error::Error;
+pub use program::main;

@@ -7,18 +7,23 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "this is test code: it fails the test that uses it"
 )]
 
 mod database;
 mod database_url;
 mod event_stream;
+mod fuzz;
 mod http;
+mod key_pair;
 mod postgres_server;
 mod process;
 mod proxy;
+mod publisher;
 mod relay;
 mod session;
+mod supabase;
 mod tls;
 mod token;
 mod wait;
@@ -27,11 +32,15 @@ mod ws_client;
 pub use database::{Role, TestDatabase};
 pub use database_url::DatabaseUrl;
 pub use event_stream::{EventStream, StreamEvent};
+pub use fuzz::fuzz;
 pub use http::{Request, Response};
+pub use key_pair::KeyPair;
 pub use postgres_server::{PostgresServer, PostgresServerBuilder};
 pub use proxy::TcpProxy;
+pub use publisher::Publisher;
 pub use relay::{Relay, RelayBuilder};
 pub use session::Session;
+pub use supabase::SupabaseDatabase;
 pub use tls::Certificates;
 pub use token::{SECRET, token, token_signed_with};
 pub use wait::{DEADLINE, wait_for, within};

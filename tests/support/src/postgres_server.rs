@@ -77,7 +77,8 @@ impl PostgresServer {
                 panic!("PostgreSQL ended with {status}:\n{log}");
             }
             let text = std::fs::read_to_string(&status_file).ok()?;
-            (text.lines().nth(7)?.trim() == "ready").then_some(())
+            let state = text.lines().nth(7)?.trim();
+            (state == "ready" || state == "standby").then_some(())
         })
         .await;
         self.process = Some(process);
@@ -91,6 +92,54 @@ impl PostgresServer {
     /// Ends it without a checkpoint, as a crash would: what was committed is recovered at the next start.
     pub async fn crash(&mut self) {
         self.end(Signal::QUIT).await;
+    }
+
+    /// Kills it. Its children notice and end by themselves, which [`Self::start`] may have to wait for.
+    pub async fn kill(&mut self) {
+        self.end(Signal::KILL).await;
+        let status_file = self.data().join("postmaster.pid");
+        let text = std::fs::read_to_string(&status_file).unwrap();
+        // The key and id of the shared memory, which lives as long as somebody uses it.
+        let id = text
+            .lines()
+            .nth(6)
+            .and_then(|line| line.split_whitespace().nth(1));
+        let id = id.map(String::from).unwrap_or_default();
+        wait_for("the killed server's children to end", async || {
+            let segments = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+            let users = segments.lines().find_map(|line| {
+                let mut fields = line.split_whitespace();
+                (fields.nth(1)? == id).then(|| fields.nth(4).map(String::from))?
+            });
+            users.is_none_or(|users| users == "0").then_some(())
+        })
+        .await;
+    }
+
+    /// A standby that streams from this server, running.
+    pub async fn standby(&self) -> Self {
+        let mut standby = Self {
+            programs: self.programs.clone(),
+            folder: new_folder(),
+            address: free_address(),
+            certificates: None,
+            process: None,
+        };
+        let mut command = unprivileged(Command::new("setpriv"));
+        command
+            .arg(self.programs.join("pg_basebackup"))
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+            .args(["--wal-method=stream", "--dbname", &self.url().to_string()])
+            .arg("--pgdata")
+            .arg(standby.data())
+            .current_dir("/");
+        let mut backup = Process::spawn(&mut command);
+        let status = backup.end("the base backup").await;
+        assert!(status.success(), "pg_basebackup ended with {status}");
+        let port = format!("port = {}\n", standby.address.port());
+        append(&standby.data().join("postgresql.conf"), &port);
+        standby.start().await;
+        standby
     }
 
     /// A copy of this server, which must be stopped: the same data at another address, to be started.
@@ -124,6 +173,11 @@ impl PostgresServer {
         let port = format!("port = {}\n", copy.address.port());
         append(&copy.data().join("postgresql.conf"), &port);
         copy
+    }
+
+    /// Whether it runs, as far as this value knows.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// A connection as superuser, without TLS.

@@ -1,12 +1,14 @@
-//! A TCP proxy that really cuts, stalls and half-opens.
+//! A TCP proxy that really cuts, stalls, half-opens and slows down.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::session::Background;
 
@@ -23,6 +25,8 @@ struct State {
     flow: Flow,
     /// Connections accepted under an earlier number are reset.
     generation: u64,
+    /// Where new connections lead.
+    upstream: SocketAddr,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +39,16 @@ enum Flow {
     Stalled,
     /// Bytes are read and thrown away in both directions: a party that waits for an answer hears nothing, ever.
     Swallowed,
+    /// Every byte is written by itself.
+    Trickling,
+    /// A piece of a few kilobytes passes in this time.
+    Slow(Duration),
+    /// In each direction of each connection so many bytes pass; then the connection is reset, wherever in a message that is.
+    CutAfter(usize),
 }
+
+/// How much passes at once while [`Flow::Slow`].
+const PIECE: usize = 4 * 1024;
 
 impl TcpProxy {
     /// A proxy to `upstream`, on a port of its own.
@@ -45,11 +58,12 @@ impl TcpProxy {
         let (state, observer) = watch::channel(State {
             flow: Flow::Open,
             generation: 0,
+            upstream,
         });
         Self {
             address,
             state,
-            _task: Background::start(accept(listener, upstream, observer)),
+            _task: Background::start(accept(listener, observer)),
         }
     }
 
@@ -81,6 +95,28 @@ impl TcpProxy {
         self.state.send_modify(|state| state.flow = Flow::Stalled);
     }
 
+    /// Writes every byte by itself, until [`Self::open`].
+    pub fn trickle(&self) {
+        self.state.send_modify(|state| state.flow = Flow::Trickling);
+    }
+
+    /// Lets a few kilobytes pass in this time, until [`Self::open`].
+    pub fn slow(&self, pause: Duration) {
+        self.state
+            .send_modify(|state| state.flow = Flow::Slow(pause));
+    }
+
+    /// Resets each connection when so many more bytes have passed in one direction, until [`Self::open`].
+    pub fn cut_after(&self, bytes: usize) {
+        self.state
+            .send_modify(|state| state.flow = Flow::CutAfter(bytes));
+    }
+
+    /// Leads new connections elsewhere. Live ones stay where they are until [`Self::cut`].
+    pub fn redirect(&self, upstream: SocketAddr) {
+        self.state.send_modify(|state| state.upstream = upstream);
+    }
+
     /// Throws everything away and tells nobody: a half-open connection. What passed meanwhile is lost, so [`Self::cut`] before
     /// [`Self::open`].
     pub fn swallow(&self) {
@@ -88,7 +124,7 @@ impl TcpProxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Receiver<State>) {
+async fn accept(listener: TcpListener, state: watch::Receiver<State>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((near, _)) = listener.accept().await else {
@@ -98,7 +134,7 @@ async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Recei
         let now = *state.borrow();
         let far = match now.flow {
             Flow::Refused => None,
-            _ => TcpStream::connect(upstream).await.ok(),
+            _ => TcpStream::connect(now.upstream).await.ok(),
         };
         match far {
             Some(far) => {
@@ -124,12 +160,12 @@ async fn carry(
     let (far_in, far_out) = far.split();
     let over = tokio::select! {
         _ = cut.wait_for(|state| state.generation != generation) => false,
-        ((), ()) = async {
-            tokio::join!(
+        ended = async {
+            tokio::try_join!(
                 pump(near_in, far_out, state.clone()),
                 pump(far_in, near_out, state.clone()),
             )
-        } => true,
+        } => ended.is_ok(),
     };
     if !over {
         reset_when_closed(&near);
@@ -137,31 +173,72 @@ async fn carry(
     }
 }
 
+/// The connection has had its share of bytes.
+struct Cut;
+
 /// One direction, until its source ends or breaks; the end is passed on.
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut state: watch::Receiver<State>) {
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut state: watch::Receiver<State>,
+) -> Result<(), Cut> {
     let mut buffer = vec![0; 16 * 1024];
+    // Of a flow that ends in a cut.
+    let mut passed = 0;
     loop {
         if state
             .wait_for(|state| state.flow != Flow::Stalled)
             .await
             .is_err()
         {
-            return;
+            return Ok(());
         }
+        let room = match state.borrow().flow {
+            Flow::Slow(_) => PIECE,
+            _ => buffer.len(),
+        };
         let length = tokio::select! {
-            read = from.read(&mut buffer) => read.unwrap_or(0),
+            read = from.read(&mut buffer[..room]) => read.unwrap_or(0),
             _ = state.wait_for(|state| state.flow == Flow::Stalled) => continue,
         };
         if length == 0 {
             // A peer that is gone already needs no farewell.
             drop(to.shutdown().await);
-            return;
+            return Ok(());
         }
-        let swallowed = state.borrow().flow == Flow::Swallowed;
-        if !swallowed && to.write_all(&buffer[..length]).await.is_err() {
-            return;
+        let bytes = &buffer[..length];
+        let flow = state.borrow().flow;
+        let written = match flow {
+            Flow::Swallowed => Ok(()),
+            Flow::Trickling => trickle(&mut to, bytes).await,
+            Flow::Slow(pause) => {
+                sleep(pause).await;
+                to.write_all(bytes).await
+            }
+            Flow::CutAfter(most) if passed + length > most => {
+                // The rest of the share, so that the other side is left with half a message.
+                drop(to.write_all(&bytes[..most.saturating_sub(passed)]).await);
+                return Err(Cut);
+            }
+            Flow::Open | Flow::Refused | Flow::Stalled | Flow::CutAfter(_) => {
+                to.write_all(bytes).await
+            }
+        };
+        passed = match flow {
+            Flow::CutAfter(_) => passed + length,
+            _ => 0,
+        };
+        if written.is_err() {
+            return Ok(());
         }
     }
+}
+
+async fn trickle(to: &mut WriteHalf<'_>, bytes: &[u8]) -> std::io::Result<()> {
+    for byte in bytes.chunks(1) {
+        to.write_all(byte).await?;
+    }
+    Ok(())
 }
 
 fn reset_when_closed(stream: &TcpStream) {
@@ -244,6 +321,41 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(&buffer, b"late");
+    }
+
+    #[tokio::test]
+    async fn a_cut_may_fall_into_the_middle_of_what_was_sent() {
+        let (proxy, mut near, mut far) = connected().await;
+        proxy.cut_after(3);
+        near.write_all(b"half a message").await.unwrap();
+        let mut half = [0; 3];
+        within("the first half", far.read_exact(&mut half))
+            .await
+            .unwrap();
+        assert_eq!(&half, b"hal");
+        assert!(within("a reset", far.read(&mut [0; 1])).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn slowed_and_trickled_bytes_arrive_as_they_were() {
+        let (proxy, mut near, mut far) = connected().await;
+        proxy.trickle();
+        passes(&mut near, &mut far, b"byte by byte").await;
+        proxy.slow(Duration::from_millis(1));
+        passes(&mut far, &mut near, &vec![7; 3 * PIECE]).await;
+    }
+
+    #[tokio::test]
+    async fn redirected_connections_lead_elsewhere() {
+        let (proxy, mut near, mut far) = connected().await;
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        proxy.redirect(other.local_addr().unwrap());
+        passes(&mut near, &mut far, b"where it was").await;
+        let mut late = TcpStream::connect(proxy.address()).await.unwrap();
+        let (mut there, _) = within("the proxy to connect", other.accept())
+            .await
+            .unwrap();
+        passes(&mut late, &mut there, b"elsewhere").await;
     }
 
     #[tokio::test]

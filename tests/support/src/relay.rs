@@ -33,6 +33,7 @@ pub struct Relay {
 /// What a relay is started with.
 #[derive(Debug, Clone)]
 pub struct RelayBuilder {
+    program: String,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     allowed: Vec<String>,
@@ -57,6 +58,7 @@ impl Relay {
         ]
         .map(|(key, value)| (String::from(key), String::from(value)));
         RelayBuilder {
+            program: "pgrelay".into(),
             arguments: vec!["serve".into()],
             environment: settings.into(),
             allowed: Vec::new(),
@@ -177,6 +179,13 @@ impl RelayBuilder {
         self
     }
 
+    /// Runs another program of the same build.
+    #[must_use]
+    pub fn program(mut self, name: &str) -> Self {
+        self.program = name.into();
+        self
+    }
+
     /// Unsets an environment variable.
     #[must_use]
     pub fn unset(mut self, key: &str) -> Self {
@@ -236,7 +245,7 @@ impl RelayBuilder {
         let (reader, writer) = std::io::pipe().unwrap();
         let mut command = mortal("KILL");
         command
-            .arg(binary())
+            .arg(binary(&self.program))
             .args(arguments)
             .env_clear()
             .envs(&self.environment)
@@ -323,17 +332,25 @@ fn is_alarm(line: &str) -> bool {
             .any(|word| word == "WARN" || word == "ERROR")
 }
 
-/// The binary beside this test, of the same build.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
-    let binary = profile.join("pgrelay");
-    let cure = "run: cargo build --workspace --all-targets";
-    assert!(binary.exists(), "{} is not built; {cure}", binary.display());
+/// The binary beside this test or program, of the same build.
+fn binary(name: &str) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    let mut folders = here.ancestors().skip(1).take(2);
+    let binary = folders
+        .find_map(|folder| Some(folder.join(name)).filter(|binary| binary.is_file()))
+        .unwrap_or_else(|| panic!("{name} is not built; run: {}", cure(name)));
     if let Some(source) = newer_source(&binary) {
-        panic!("pgrelay is older than {source}; {cure}");
+        panic!("{name} is older than {source}; run: {}", cure(name));
     }
     binary
+}
+
+/// How a program is built.
+fn cure(name: &str) -> &'static str {
+    match name {
+        "pgrelay" => "cargo build --workspace --all-targets",
+        _ => "scripts/broken-build",
+    }
 }
 
 /// A source file, by cargo's own list, that changed after the binary was built.

@@ -6,6 +6,7 @@
 
 mod cargo;
 mod documents;
+mod figures;
 mod layout;
 mod licences;
 mod migrations;

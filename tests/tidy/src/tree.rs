@@ -61,5 +61,6 @@ pub(crate) fn is_test(file: &str) -> bool {
     file.split('/')
         .any(|part| part == "tests" || part == "test" || part == "compat")
         || file.ends_with("/tests.rs")
+        || file.ends_with("_tests.rs")
         || file.contains(".test.")
 }

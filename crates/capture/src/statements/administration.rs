@@ -59,7 +59,14 @@ pub(crate) const MAINTAIN: Query = Query::new(
 pub(crate) const SIZES: Query = Query::new(
     "select coalesce((select sum(bytes) from pgrelay.segments()), 0)::bigint,
             coalesce((select max(value::bigint) from pgrelay.meta where key = 'floor'), 0),
-            coalesce((select max(id) from pgrelay.ledger), 0)",
+            coalesce((select max(id) from pgrelay.ledger), 0),
+            pg_sequence_last_value('pgrelay.log_segment') < 0,
+            pg_sequence_last_value('pgrelay.log_holes')
+              - coalesce((select max(value::bigint) from pgrelay.meta where key = 'holes_settled'), 0),
+            pg_notification_queue_usage(),
+            (select count(*) from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid = l.relation
+              where not l.granted and c.relnamespace = 'pgrelay'::regnamespace
+                and l.database = (select oid from pg_catalog.pg_database where datname = current_database()))",
     &[],
 );
 
@@ -86,6 +93,14 @@ pub(crate) const TABLES: Query = Query::new(
     &[],
 );
 
+/// Roles that tokens name and that the relay cannot look at rows for.
+pub(crate) const UNREACHABLE: Query = Query::new(
+    "select session_user::text, string_agg(quote_ident(r.rolname), ', ' order by r.rolname)
+       from pg_catalog.pg_roles r
+      where r.rolname in ('anon', 'authenticated') and not pgrelay.may_become(r.oid)",
+    &[],
+);
+
 pub(crate) const NEWEST: Query = Query::new(
     "select epoch, id, tag, n, extract(epoch from clock_timestamp() - at)::float8
        from pgrelay.ledger order by id desc limit 1",
@@ -99,6 +114,20 @@ pub(crate) const LOG: Query = Query::new(
             pg_sequence_last_value('pgrelay.log_holes')
               - coalesce((select max(value::bigint) from pgrelay.meta where key = 'holes_settled'), 0)
        from pgrelay.segments() s",
+    &[],
+);
+
+/// Changes that no batch has, and for how long the oldest of them has waited; and who waits for locks.
+pub(crate) const BACKLOG: Query = Query::new(
+    "with last as materialized (select snap from pgrelay.ledger order by id desc limit 1)
+     select (select count(*) from pgrelay.log g, last l
+              where g.xid >= pg_snapshot_xmax(l.snap) or g.xid = any (array(select pg_snapshot_xip(l.snap)))),
+            (select extract(epoch from clock_timestamp() - min(g.at))::float8 from pgrelay.log g, last l
+              where g.xid >= pg_snapshot_xmax(l.snap) or g.xid = any (array(select pg_snapshot_xip(l.snap)))),
+            (select string_agg(format('%s of backend %s', c.relname, l.pid), ', ' order by c.relname, l.pid)
+               from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid = l.relation
+              where not l.granted and c.relnamespace = 'pgrelay'::regnamespace
+                and l.database = (select oid from pg_catalog.pg_database where datname = current_database()))",
     &[],
 );
 

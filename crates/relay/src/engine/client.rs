@@ -16,6 +16,7 @@ use super::{
     timer::Timer,
 };
 use crate::{
+    FailPoint,
     arena::Key,
     mail::PresenceWish,
     outlet::{Goodbye, Parcel},
@@ -395,6 +396,9 @@ impl Engine {
             .clone()
             .map(|select| self.shared.selects.share(select));
         spec.filters.shrink_to_fit();
+        if FailPoint::TakesEveryRow.is_on() {
+            spec.filters.clear();
+        }
         let spec = self.shared.specs.share(spec);
         let no_tests = self.shared.tests.share(Vec::new());
         let mut binding = Binding::new(owner, id, spec, no_tests);
@@ -406,6 +410,12 @@ impl Engine {
                 .config
                 .cursor_key
                 .open(&cursor)
+                .map(|mut position| {
+                    if FailPoint::RepeatsInReplays.is_on() {
+                        position.seq = 0;
+                    }
+                    position
+                })
                 .map_or(Start::Broken(RefetchReason::Forged), Start::Claimed),
         };
         if let Some(subscription) = self.subscriptions.get_mut(owner) {

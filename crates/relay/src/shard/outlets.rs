@@ -11,6 +11,7 @@ use super::{
     socket::{Socket, close_frame},
 };
 use crate::{
+    FailPoint,
     engine::ClientKey,
     outlet::{Goodbye, Outlets, Parcel},
     stream::StreamSender,
@@ -185,6 +186,9 @@ impl Outlets for Ways {
         let has_room = match (self.get(client), parcel) {
             (Some(Way::Socket(socket)), Parcel::Frame(frame)) => {
                 if socket.outbox.is_closing() {
+                    return;
+                }
+                if FailPoint::DropsOnOverflow.is_on() && socket.outbox.bytes() > bytes_max / 2 {
                     return;
                 }
                 socket.outbox.push(frame.clone());

@@ -8,6 +8,7 @@ use pgrelay_capture::{
 };
 use pgrelay_chat::{doctor as chat_doctor, schema as chat_schema};
 
+use super::running;
 use crate::{
     chain::Chain,
     chat::with_connection,
@@ -160,6 +161,7 @@ pub(super) async fn doctor(flags: &DoctorFlags, values: Values, out: Out<'_>) ->
             cure: Some("correct its spelling, or remove it".to_owned()),
         });
     }
+    findings.extend(running::findings(&values).await.into_iter().map(Line::from));
     if let Ok(database) = values.database() {
         findings.extend(capture::doctor(&database).await.into_iter().map(Line::from));
         if flags.chat {

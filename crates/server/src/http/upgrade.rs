@@ -16,7 +16,7 @@ use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use pgrelay_protocol::Vsn;
 use pgrelay_relay::{
-    Crowded, NewSocket, Relay,
+    Crowded, FailPoint, NewSocket, Relay,
     ports::{Claims, TokenVerifier},
 };
 use tokio::net::TcpStream;
@@ -110,6 +110,9 @@ fn admit(
 ) -> Result<Guest, Refused> {
     if method != Method::GET {
         return Err(Refused::Unspoken(StatusCode::BAD_REQUEST));
+    }
+    if FailPoint::LogsTokens.is_on() {
+        tracing::info!(query, "a client comes");
     }
     let query = Query::parse(query.unwrap_or_default());
     let vsn = Vsn::parse(query.vsn.as_deref())
