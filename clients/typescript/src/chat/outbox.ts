@@ -1,34 +1,8 @@
-import { Listeners, type Relay, RelayError, type Row, toRelayError, type Undo } from '../core'
-import { type Failure, type ServerMessage, toFailure } from './message'
+import { Listeners, type Relay, RelayError, toRelayError, type Undo } from '../core'
+import { openIndexedDb } from './indexed-db'
+import { type ServerMessage, toFailure } from './message'
+import { memoryStore, type OfflinePolicy, type OutboxItem, type OutboxStore } from './outbox-store'
 import { holdTab, type TabHold } from './tabs'
-
-/** A message that the server does not have yet, as far as this device knows. */
-export interface OutboxItem {
-  /** Its `client_id`. */
-  id: string
-  /** The user it is from. */
-  owner: string
-  booking: string
-  content: string
-  type: string
-  metadata: Row
-  createdAt: string
-  /** Its place in the queue. */
-  order: number
-  /** Tries made. */
-  attempts: number
-  failure?: Failure
-  waiting?: 'network' | 'sign_in'
-}
-
-/** Where unsent messages outlive the page. */
-export interface OutboxStore {
-  readonly isDurable: boolean
-  all(): Promise<OutboxItem[]>
-  put(item: OutboxItem): Promise<void>
-  delete(id: string): Promise<void>
-  close(): void
-}
 
 export interface OutboxEvents {
   changed: OutboxItem
@@ -37,19 +11,17 @@ export interface OutboxEvents {
   gone: string
 }
 
-/** `queue`: while nothing can be reached, messages wait. `attempt`: they are tried all the same, and fail. */
-export type OfflinePolicy = 'queue' | 'attempt'
-
 export interface OutboxOptions {
   owner: string
   policy: OfflinePolicy
   /** Milliseconds before the second, third ... try. */
-  delays: readonly number[]
-  openStore: (owner: string) => Promise<OutboxStore>
+  delays: readonly number[] | undefined
+  /** On the disk of the browser if left out. */
+  openStore: ((owner: string) => Promise<OutboxStore>) | undefined
   send: (item: OutboxItem) => Promise<ServerMessage>
 }
 
-export const RETRY_DELAYS = [1_000, 2_000, 4_000]
+const RETRY_DELAYS = [1_000, 2_000, 4_000]
 const JITTER = 0.2
 /** Milliseconds between looks at whether a server that could not be reached can be. */
 const REACH_INTERVAL = 5_000
@@ -57,17 +29,6 @@ const REACH_INTERVAL = 5_000
 const SIGN_IN_INTERVAL = 30_000
 const ITEMS_MAX = 200
 const CHARACTERS_MAX = 5_000_000
-
-export function memoryStore(): OutboxStore {
-  const items = new Map<string, OutboxItem>()
-  return {
-    isDurable: false,
-    all: async () => [...items.values()],
-    put: async (item) => void items.set(item.id, item),
-    delete: async (id) => void items.delete(id),
-    close: () => {},
-  }
-}
 
 /** The outboxes in use, by relay and user. */
 const shared = new WeakMap<Relay, Map<string, Outbox>>()
@@ -116,6 +77,10 @@ export class Outbox {
     if (--this.#users > 0) return
     shared.get(this.#relay)?.delete(this.#options.owner)
     this.#close()
+  }
+
+  get #delays(): readonly number[] {
+    return this.#options.delays ?? RETRY_DELAYS
   }
 
   get isDurable(): boolean {
@@ -180,7 +145,7 @@ export class Outbox {
   }
 
   async #open(): Promise<void> {
-    const { owner, openStore } = this.#options
+    const { owner, openStore = openIndexedDb } = this.#options
     try {
       this.#store = await openStore(owner)
       await this.#read()
@@ -297,9 +262,9 @@ export class Outbox {
     } else if (isAway && this.#options.policy === 'queue' && this.#relay.status.get().transport === null) {
       this.#set({ ...item, attempts: Math.max(0, item.attempts - 1), waiting: 'network' })
       this.#later(booking, REACH_INTERVAL)
-    } else if (error.retryable && item.attempts <= this.#options.delays.length) {
+    } else if (error.retryable && item.attempts <= this.#delays.length) {
       const jitter = 1 + JITTER * (2 * this.#relay.clock.random() - 1)
-      this.#later(booking, Math.max(this.#options.delays[item.attempts - 1]! * jitter, (error.retryAfter ?? 0) * 1000))
+      this.#later(booking, Math.max(this.#delays[item.attempts - 1]! * jitter, (error.retryAfter ?? 0) * 1000))
     } else {
       this.#set({ ...item, failure: toFailure(error) })
       this.#pump(booking)
