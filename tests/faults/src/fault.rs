@@ -321,16 +321,21 @@ async fn swallow_database(stack: &mut Stack, time: Option<Duration>) {
 async fn limit_descriptors(stack: &mut Stack, time: Duration) {
     let pid = stack.relay().pid().to_string();
     let used = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(64, Iterator::count);
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let usual = limits.lines().find_map(|line| {
+        let mut fields = line.strip_prefix("Max open files")?.split_whitespace();
+        fields.next()?.parse::<usize>().ok()
+    });
     let limit = |most: usize| {
         let status = Command::new("prlimit")
-            .args(["--pid", &pid, &format!("--nofile={most}:65536")])
+            .args(["--pid", &pid, &format!("--nofile={most}:")])
             .status();
         assert!(status.is_ok_and(|status| status.success()), "prlimit");
     };
     limit(used + 2);
     stack.front.cut();
     sleep(time).await;
-    limit(4_096);
+    limit(usual.unwrap_or(1_024));
 }
 
 async fn alter(sql: &Session, alteration: Alteration) {
