@@ -57,11 +57,11 @@ export async function say(database, booking, content) {
   await database.query('insert into public.messages (booking_id, content) values ($1, $2)', [booking, content])
 }
 
-/** An unmodified client; only the URL is ours. */
-export function connectClient(vsn, url = relayUrl) {
-  return createClient(url.href, key, {
+/** An unmodified client, of another published version where `create` is its; only the URL is ours. */
+export function connectClient(vsn, url = relayUrl, create = createClient, params = {}) {
+  return create(url.href, key, {
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
-    realtime: { vsn, transport: WebSocket, reconnectAfterMs: () => 100 },
+    realtime: { vsn, params, transport: WebSocket, reconnectAfterMs: () => 100 },
   })
 }
 

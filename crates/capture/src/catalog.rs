@@ -194,7 +194,10 @@ impl Catalog {
                     version: version.clone(),
                     relation: Arc::clone(&relation),
                 };
-                cache.definitions.insert(relation.oid, definition);
+                if cache.definitions.insert(relation.oid, definition).is_some() {
+                    // Privileges are part of it: nobody subscribes on an older word.
+                    self.generation.fetch_add(1, Ordering::AcqRel);
+                }
             }
         }
     }
@@ -205,11 +208,11 @@ fn define(rows: &[Row]) -> Relation {
     let first = &rows[0];
     let columns = rows.iter().filter_map(|row| {
         Some(Column {
-            name: row.get::<_, Option<&str>>(5)?.into(),
-            type_name: row.get::<_, Option<&str>>(6)?.into(),
-            rendering: rendering(row.get(7)),
-            primary_key: row.get(8),
-            identity: row.get(9),
+            name: row.get::<_, Option<&str>>(4)?.into(),
+            type_name: row.get::<_, Option<&str>>(5)?.into(),
+            rendering: rendering(row.get(6)),
+            primary_key: row.get(7),
+            identity: row.get(8),
         })
     });
     Relation {
@@ -217,8 +220,7 @@ fn define(rows: &[Row]) -> Relation {
         schema: first.get::<_, &str>(1).into(),
         table: first.get::<_, &str>(2).into(),
         columns: columns.collect(),
-        row_security: first.get(3),
-        identity_full: first.get(4),
+        identity_full: first.get(3),
     }
 }
 
@@ -238,7 +240,6 @@ pub(crate) fn every_table() -> Arc<Relation> {
         schema: "".into(),
         table: "".into(),
         columns: Box::new([]),
-        row_security: false,
         identity_full: false,
     })
 }

@@ -317,16 +317,33 @@ impl Doctor<'_> {
                     Some(format!("run: {statement}")),
                 );
             }
-            if table.row_security {
-                let detail = format!(
-                    "{}: only roles with BYPASSRLS receive its changes",
-                    table.name
-                );
-                self.note("row security", Verdict::Warn, detail, None);
-            }
+        }
+        if tables.iter().any(|table| table.row_security) {
+            self.row_security(session).await?;
         }
         if !missing && !tables.is_empty() {
             self.ok(NAME, format!("attached to {} tables", tables.len()));
+        }
+        Ok(())
+    }
+
+    /// Policies are asked as the roles that tokens name.
+    async fn row_security(&mut self, session: &mut Session) -> Result<(), Error> {
+        const NAME: &str = "row security";
+        let query = &statements::administration::UNREACHABLE;
+        let rows = session.rows("look up roles", query, &[]).await?;
+        let relay: &str = rows[0].get(0);
+        match rows[0].get::<_, Option<&str>>(1) {
+            None => self.ok(
+                NAME,
+                "policies can be asked as every role of tokens".to_owned(),
+            ),
+            Some(roles) => self.note(
+                NAME,
+                Verdict::Red,
+                format!("policies cannot be asked as {roles}"),
+                Some(format!("run: grant {roles} to {relay}")),
+            ),
         }
         Ok(())
     }

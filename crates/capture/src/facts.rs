@@ -1,5 +1,5 @@
-//! Whether a table's changes can go to a role at all: published, captured, selectable, without row
-//! security. Remembered for a moment, so that a crowd that joins at once asks once.
+//! Whether a table's changes can go to a role at all: published, captured, selectable, with policies
+//! that can be asked about. Remembered for a moment, so that a crowd that joins at once asks once.
 
 use std::{
     collections::HashMap,
@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use pgrelay_relay::view::Rights;
 use tokio::{sync::OnceCell, time::Instant};
 
-use crate::{catalog::Catalog, error::Error, pool::Pool, statements};
+use crate::{catalog::Catalog, error::Error, look, pool::Pool, statements};
 
 /// How long an answer is trusted; the catalog's own news come sooner.
 const TRUST: Duration = Duration::from_secs(1);
@@ -35,10 +36,7 @@ pub(crate) enum Facts {
     /// No published table.
     NotPublished,
     /// Changes may go to this role.
-    Open {
-        relation: Option<u32>,
-        bypasses_row_security: bool,
-    },
+    Open(Option<(u32, Arc<Rights>)>),
     /// There is a table, and a reason against it.
     Closed {
         sqlstate: &'static str,
@@ -124,48 +122,31 @@ async fn one_table(
         )
         .await?;
     let row = &rows[0];
-    let (role_exists, bypasses): (bool, bool) = (row.get(0), row.get(1));
-    let (row_security, name, published): (bool, &str, bool) = (row.get(3), row.get(4), row.get(5));
-    let relation = row.get::<_, Option<u32>>(2).filter(|_| published);
+    let (role_exists, published): (bool, bool) = (row.get(0), row.get(3));
+    let relation = row.get::<_, Option<u32>>(1).filter(|_| published);
     let Some(relation) = relation else {
         return Ok(Facts::NotPublished);
     };
     if !role_exists {
         return Ok(Facts::NoRole);
     }
-    let closed = |sqlstate, reason| {
-        Ok(Facts::Closed {
-            sqlstate,
-            reason,
-            passes: false,
-        })
+    let rights = look::rights(row, 7).unwrap_or(Rights {
+        columns: Some(Arc::new([])),
+        ..Rights::all()
+    });
+    let (name, may_use): (&str, bool) = (row.get(2), row.get(4));
+    let missing = if may_use {
+        format!("grant select on {name} to {role}")
+    } else {
+        format!("grant usage on schema {schema} to {role}")
     };
-    if row_security && !bypasses {
-        return closed(
-            "0A000",
-            format!(
-                "row security of {name} is enabled and policies are not evaluated yet: only roles with BYPASSRLS receive its changes"
-            ),
-        );
+    if rights.columns.as_deref().is_some_and(<[_]>::is_empty) {
+        return Ok(denied(format!(
+            "permission denied for table {name}; run: {missing}"
+        )));
     }
-    match (row.get(6), row.get(7)) {
-        (true, _) => {}
-        (false, true) => {
-            return closed(
-                "0A000",
-                format!(
-                    "role {role} may select only some columns of {name}, and column privileges are not evaluated yet; grant select on the table to receive its changes"
-                ),
-            );
-        }
-        (false, false) => {
-            return closed(
-                "42501",
-                format!(
-                    "permission denied for table {name}; run: grant select on {name} to {role}"
-                ),
-            );
-        }
+    if rights.policies && !row.get::<_, Option<bool>>(5).unwrap_or(false) {
+        return Ok(denied(cannot_look(name, role, row.get(6))));
     }
     match missing_triggers(relation, pool, attach).await? {
         Some((reason, passes)) => Ok(Facts::Closed {
@@ -173,11 +154,22 @@ async fn one_table(
             reason,
             passes,
         }),
-        None => Ok(Facts::Open {
-            relation: Some(relation),
-            bypasses_row_security: bypasses,
-        }),
+        None => Ok(Facts::Open(Some((relation, Arc::new(rights))))),
     }
+}
+
+fn denied(reason: String) -> Facts {
+    Facts::Closed {
+        sqlstate: "42501",
+        reason,
+        passes: false,
+    }
+}
+
+fn cannot_look(table: &str, role: &str, relay: &str) -> String {
+    format!(
+        "policies of {table} decide what role {role} sees, and the relay's role {relay} cannot ask them as {role}; run: grant {role} to {relay}"
+    )
 }
 
 /// Attaches what is missing where that is allowed. What remains, and whether it passes by itself.
@@ -217,23 +209,19 @@ async fn matching(question: &Question, pool: &Pool) -> Result<Facts, Error> {
         )
         .await?;
     let row = &rows[0];
-    if row.get::<_, i64>(2) == 0 {
+    if row.get::<_, i64>(1) == 0 {
         return Ok(Facts::NotPublished);
     }
     if !row.get::<_, bool>(0) {
         return Ok(Facts::NoRole);
     }
+    if let Some(table) = row.get::<_, Option<&str>>(2) {
+        return Ok(denied(format!(
+            "permission denied for table {table}, which matches; run: grant select on {table} to {role}"
+        )));
+    }
     Ok(match row.get::<_, Option<&str>>(3) {
-        Some(table) => Facts::Closed {
-            sqlstate: "42501",
-            reason: format!(
-                "permission denied for table {table}, which matches; run: grant select on {table} to {role}"
-            ),
-            passes: false,
-        },
-        None => Facts::Open {
-            relation: None,
-            bypasses_row_security: row.get(1),
-        },
+        Some(table) => denied(cannot_look(table, role, row.get(4))),
+        None => Facts::Open(None),
     })
 }

@@ -19,6 +19,7 @@ mod ledger;
 mod live;
 mod log;
 mod logged;
+mod look;
 mod messages;
 mod metrics;
 mod migrate;

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub(crate) replays: Counter,
     pub(crate) evaluations: Counter,
     pub(crate) evaluation_failures: Counter,
+    pub(crate) looks: Counter,
+    pub(crate) look_failures: Counter,
     pub(crate) live: Gauge,
     pub(crate) leader: Gauge,
     pub(crate) armed: Gauge,
@@ -69,7 +71,7 @@ impl Metrics {
         capture.register("queue_usage", help, self.queue_usage.clone());
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 14] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 16] {
         [
             ("steps", "Looks into the change log", &self.steps),
             ("batches", "Batches handed to the relay", &self.batches),
@@ -112,6 +114,16 @@ impl Metrics {
                 "evaluation_failures",
                 "Those that failed",
                 &self.evaluation_failures,
+            ),
+            (
+                "looks",
+                "Questions about what subscribers may see",
+                &self.looks,
+            ),
+            (
+                "look_failures",
+                "Subscribers about whom one had no answer",
+                &self.look_failures,
             ),
         ]
     }

@@ -30,6 +30,7 @@ pub(crate) const MIGRATIONS: &[Migration] = files![
     "pgrelay/0003_ledger",
     "pgrelay/0004_retention",
     "pgrelay/0005_publish",
+    "pgrelay/0006_look",
     "realtime/0001_roles",
     "realtime/0002_messages",
 ];

@@ -11,6 +11,7 @@ use pgrelay_relay::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},
     ports::{Authorizer, BindingError, ChannelError, ChannelRights, Claims, EvaluateError},
+    view::{Glance, Rights, Sight, Viewer},
 };
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     error::Error,
     evaluate,
     facts::{FactCache, Facts, Question},
+    look,
     metrics::Metrics,
     policies::Policies,
     query::Lane,
@@ -91,11 +93,8 @@ impl Shared {
             .facts
             .get(&question, &self.catalog, &self.compiler.pool, self.attach)
             .await;
-        let (relation, bypasses_row_security) = match facts.map_err(|error| unavailable(&error))? {
-            Facts::Open {
-                relation,
-                bypasses_row_security,
-            } => (relation, bypasses_row_security),
+        let open = match facts.map_err(|error| unavailable(&error))? {
+            Facts::Open(open) => open,
             Facts::NotPublished => return Err(refused(&Refusal::NotEnabled, spec)),
             Facts::NoRole => {
                 let message = format!("role \"{}\" does not exist", claims.role);
@@ -122,18 +121,19 @@ impl Shared {
                 });
             }
         };
-        let tests = match relation {
-            Some(relation) => self.tests(spec, relation).await?,
+        let tests = match &open {
+            Some((relation, rights)) => self.tests(spec, *relation, rights).await?,
             // No table, no columns.
             None => match spec.filters.first() {
                 Some(filter) => return Err(refused(&Refusal::FilterColumn(&filter.column), spec)),
                 None => Vec::new(),
             },
         };
+        let (relation, rights) = open.unzip();
         Ok(ResolvedBinding {
             relation,
             tests: tests.into(),
-            bypasses_row_security,
+            rights,
         })
     }
 
@@ -141,6 +141,7 @@ impl Shared {
         &self,
         spec: &BindingSpec,
         relation: u32,
+        rights: &Rights,
     ) -> Result<Vec<FilterTest>, BindingError> {
         if spec.filters.is_empty() && spec.select.is_none() {
             return Ok(Vec::new());
@@ -151,10 +152,13 @@ impl Shared {
             .map_err(|error| unavailable(&error))?;
         let mut tests = Vec::with_capacity(spec.filters.len());
         for filter in &spec.filters {
+            if !rights.covers(&filter.column) {
+                return Err(refused(&Refusal::FilterColumn(&filter.column), spec));
+            }
             tests.push(self.test(spec, filter, &columns).await?);
         }
         for name in spec.select.iter().flatten() {
-            if columns.get(name).is_none() {
+            if columns.get(name).is_none() || !rights.covers(name) {
                 return Err(refused(&Refusal::SelectColumn(name), spec));
             }
         }
@@ -197,6 +201,12 @@ fn unavailable(error: &Error) -> BindingError {
     }
 }
 
+/// PostgreSQL's message may quote the row.
+fn untold(error: &Error) -> EvaluateError {
+    let code = error.sqlstate().map(|code| format!("SQLSTATE {code}"));
+    EvaluateError(code.unwrap_or_else(|| error.to_string()))
+}
+
 impl Authorizer for Resolver {
     fn resolve(
         &self,
@@ -205,6 +215,24 @@ impl Authorizer for Resolver {
     ) -> BoxFuture<'static, Result<ResolvedBinding, BindingError>> {
         let shared = Arc::clone(&self.0);
         async move { shared.binding(&spec, &claims).await }.boxed()
+    }
+
+    fn look(
+        &self,
+        changes: Arc<[Glance]>,
+        viewers: Vec<Viewer>,
+    ) -> BoxFuture<'static, Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>> {
+        let shared = Arc::clone(&self.0);
+        async move {
+            shared.metrics.looks.inc();
+            let outcome = look::look(&shared, &changes, &viewers).await;
+            let failures = outcome.as_ref().map_or(viewers.len(), |sights| {
+                sights.iter().filter(|sight| sight.is_err()).count()
+            });
+            shared.metrics.look_failures.inc_by(failures as u64);
+            outcome.map_err(|error| untold(&error))
+        }
+        .boxed()
     }
 
     fn evaluate(
@@ -220,12 +248,7 @@ impl Authorizer for Resolver {
                 .await
                 .map_err(|error| {
                     shared.metrics.evaluation_failures.inc();
-                    // PostgreSQL's message may quote the row.
-                    EvaluateError(
-                        error
-                            .sqlstate()
-                            .map_or_else(|| error.to_string(), |code| format!("SQLSTATE {code}")),
-                    )
+                    untold(&error)
                 })
         }
         .boxed()

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// After which PostgreSQL should have given up by itself.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// A value in its text form, of whatever type.
 #[derive(Debug)]

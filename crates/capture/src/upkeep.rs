@@ -24,7 +24,6 @@ const SYNC_EVERY: u64 = 5;
 const NEWS_EVERY: u64 = 2;
 const SIZES_EVERY: u64 = 10;
 const KEEP_EVERY: u64 = 60;
-const KEEP_FIRST: u64 = 3;
 /// A step that takes longer is given up.
 const STEP_MAX: Duration = Duration::from_secs(30);
 
@@ -37,6 +36,8 @@ pub(crate) struct Upkeep<'a> {
     metrics: Arc<Metrics>,
     health: Health,
     news: Option<String>,
+    /// The round in which the table of messages is looked after next.
+    keep_at: u64,
     /// What was complained of already.
     complaints: HashSet<String>,
 }
@@ -51,6 +52,7 @@ impl<'a> Upkeep<'a> {
             metrics: Arc::clone(&source.metrics),
             health: source.health.clone(),
             news: None,
+            keep_at: 0,
             complaints: HashSet::new(),
         }
     }
@@ -94,7 +96,8 @@ impl<'a> Upkeep<'a> {
             if round.is_multiple_of(SYNC_EVERY) {
                 attached = self.sync().await?;
             }
-            if round % KEEP_EVERY == KEEP_FIRST && self.config.ddl {
+            if round >= self.keep_at && self.config.ddl {
+                self.keep_at = round + KEEP_EVERY;
                 self.keep_messages().await?;
             }
         }

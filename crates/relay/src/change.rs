@@ -19,8 +19,6 @@ pub struct Relation {
     pub table: Box<str>,
     /// Live columns in `attnum` order.
     pub columns: Box<[Column]>,
-    /// Row-level security is enabled on the table.
-    pub row_security: bool,
     /// `REPLICA IDENTITY FULL`.
     pub identity_full: bool,
 }

@@ -14,10 +14,12 @@ mod encode;
 mod fanout;
 mod hold;
 mod live;
+mod look;
 mod notice;
 mod presence;
 mod replay;
 mod resolve;
+mod rights;
 mod rooms;
 mod scan;
 mod subscription;
@@ -37,6 +39,7 @@ use tokio::time::Instant;
 pub use call::{Answer, Call};
 pub use client::{Client, ClientKey, StreamRequest};
 pub use hold::{Evaluation, EvaluationKey};
+pub use look::{Round, RoundKey};
 pub use rooms::{Member, MemberKey};
 pub use scan::{Scan, ScanKey};
 pub use subscription::{Subscription, SubscriptionKey};
@@ -59,9 +62,11 @@ use authorize::Authorizations;
 use encode::Encoder;
 use hold::Evaluations;
 use live::Live;
+use look::Looks;
 use presence::Presences;
 use replay::Replays;
 use resolve::Resolutions;
+use rights::KnownRights;
 use rooms::Rooms;
 use subscription::Binding;
 use timer::Timer;
@@ -102,6 +107,8 @@ pub struct Engine {
     replays: Replays,
     resolutions: Resolutions,
     evaluations: Evaluations,
+    looks: Looks,
+    rights: KnownRights,
     calls: VecDeque<Call>,
     timers: Timers<Timer>,
     encoder: Encoder,
@@ -185,6 +192,8 @@ impl Engine {
             replays: Replays::new(),
             resolutions: Resolutions::default(),
             evaluations: Evaluations::new(),
+            looks: Looks::new(),
+            rights: KnownRights::new(),
             calls: VecDeque::new(),
             timers: Timers::new(),
             hits: Hits::default(),
@@ -208,6 +217,7 @@ impl Engine {
                 outcome,
             } => self.resolved(&spec, &claims, &outcome, turn),
             Answer::Evaluated { key, outcome } => self.evaluated(key, outcome, turn),
+            Answer::Looked { key, outcome } => self.looked(key, outcome, turn),
             Answer::Read { key, outcome } => self.has_read(key, outcome, turn),
             Answer::Channel {
                 topic,
@@ -233,6 +243,7 @@ impl Engine {
         let more = self.step_replays(turn) || more;
         let more = self.step_deliveries(turn) || more;
         self.ask_evaluations(turn);
+        self.ask_looks(turn);
         more
     }
 

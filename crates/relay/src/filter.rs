@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::view::Rights;
+
 /// A binding that may go live.
 #[derive(Debug, Clone)]
 pub struct ResolvedBinding {
@@ -9,8 +11,8 @@ pub struct ResolvedBinding {
     pub relation: Option<u32>,
     /// All must hold. Empty: every row.
     pub tests: Arc<[FilterTest]>,
-    /// The subscriber's role ignores row security (superuser, BYPASSRLS).
-    pub bypasses_row_security: bool,
+    /// What the subscriber's role may see of the one table.
+    pub rights: Option<Arc<Rights>>,
 }
 
 /// One filter of a binding.

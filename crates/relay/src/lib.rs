@@ -28,6 +28,7 @@ mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timers;
+pub mod view;
 
 pub use arena::Key;
 pub use config::Config;

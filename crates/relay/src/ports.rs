@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},
+    view::{Glance, Sight, Viewer},
 };
 
 /// What a source tells every shard, in order.
@@ -163,6 +164,14 @@ pub trait Authorizer: Send + Sync + 'static {
         tests: Arc<[FilterTest]>,
     ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>>;
 
+    /// What each of `viewers` may see of `changes` now, as if it had asked for the rows itself. One
+    /// answer per viewer, so that one whose policies fail does not stop the others.
+    fn look(
+        &self,
+        changes: Arc<[Glance]>,
+        viewers: Vec<Viewer>,
+    ) -> BoxFuture<'static, Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>>;
+
     /// What the policies allow these claims on a private `topic`.
     fn channel(
         &self,
@@ -202,7 +211,7 @@ pub struct BindingError {
     pub retryable: bool,
 }
 
-/// A filter could not be evaluated now.
+/// A filter or a policy could not be evaluated now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluateError(pub String);
 

@@ -6,6 +6,7 @@
 use crate::{
     change::{Change, Column, Operation, Relation, Rendering, Row},
     json::write_string,
+    view::View,
 };
 
 /// Images above this size lose their long values; bytes of JSON text.
@@ -15,6 +16,7 @@ pub const CHANGE_BYTES_MAX: usize = 1_048_576;
 const KEPT_VALUE_BYTES_MAX: usize = 64;
 
 const NO_PRIMARY_KEY: &str = "Error 400: Bad Request, no primary key";
+const UNAUTHORIZED: &str = "Error 401: Unauthorized";
 const TOO_LARGE: &str = "Error 413: Payload Too Large";
 
 impl Change {
@@ -26,37 +28,47 @@ impl Change {
             && !self.relation.has_primary_key()
     }
 
-    /// The old image as far as subscribers may use it: the replica identity, and of rows deleted
-    /// under row security only the primary key.
-    pub(crate) fn old_column_is_public(&self, column: &Column) -> bool {
-        let key_only = self.operation == Operation::Delete && self.relation.row_security;
-        column.identity && (column.primary_key || !key_only)
-    }
-
-    fn is_oversize(&self) -> bool {
-        let new = self.new.as_ref().map_or(0, |row| row.text().len());
+    fn is_oversize(&self, view: &View) -> bool {
+        let new = view.new_row(self).map_or(0, |row| row.text().len());
         let old = self.old.as_ref().map_or(0, |row| {
             let public = self
                 .relation
                 .columns
                 .iter()
                 .enumerate()
-                .filter(|(_, column)| self.old_column_is_public(column));
+                .filter(|(_, column)| view.shows_old(self, column));
             public
                 .filter_map(|(index, _)| row.value(index))
                 .map(str::len)
                 .sum()
         });
-        self.too_large || new + old > CHANGE_BYTES_MAX
+        // Of a row that has become too large nothing came.
+        let is_cut = view.current.as_ref().is_some_and(|row| row.text() == "{}");
+        self.too_large || is_cut || new + old > CHANGE_BYTES_MAX
     }
 }
 
-/// Appends the `data` object of `change`, restricted to `select` and the primary key where columns
-/// were selected.
-pub fn write_data(out: &mut Vec<u8>, change: &Change, select: Option<&[Box<str>]>) {
+impl View {
+    fn new_row<'a>(&'a self, change: &'a Change) -> Option<&'a Row> {
+        self.current.as_deref().or(change.new.as_ref())
+    }
+
+    /// Of the old image the replica identity; only the primary key of rows deleted under row
+    /// security, and of rows that say something else now: what they said before is nobody's business.
+    fn shows_old(&self, change: &Change, column: &Column) -> bool {
+        let key_only = self.current.is_some()
+            || (change.operation == Operation::Delete && self.rights.row_security);
+        column.identity && (column.primary_key || !key_only)
+    }
+}
+
+/// Appends the `data` object of `change` as `view` shows it, restricted to `select` and the primary
+/// key where columns were selected.
+pub fn write_data(out: &mut Vec<u8>, change: &Change, view: &View, select: Option<&[Box<str>]>) {
     let relation = &*change.relation;
     let selected = |column: &Column| {
-        select.is_none_or(|names| column.primary_key || names.contains(&column.name))
+        view.rights.covers(&column.name)
+            && select.is_none_or(|names| column.primary_key || names.contains(&column.name))
     };
 
     out.extend_from_slice(b"{\"schema\":");
@@ -65,23 +77,25 @@ pub fn write_data(out: &mut Vec<u8>, change: &Change, select: Option<&[Box<str>]
     write_string(out, &relation.table);
     out.extend_from_slice(b",\"type\":");
     write_string(out, change.operation.name());
+    let is_deletion = change.operation == Operation::Delete;
     if change.is_unidentified() {
-        write_unidentified(out, change);
+        write_bare(out, change, NO_PRIMARY_KEY);
+        return;
+    }
+    if !is_deletion && !view.rights.identifies(relation) {
+        write_bare(out, change, UNAUTHORIZED);
         return;
     }
     out.extend_from_slice(b",\"commit_timestamp\":");
     write_string(out, &change.commit_timestamp);
     out.extend_from_slice(b",\"columns\":");
     write_columns(out, relation, selected);
-    let oversize = change.is_oversize();
+    let oversize = change.is_oversize(view);
     let fits = |text: &str| !oversize || text.len() <= KEPT_VALUE_BYTES_MAX;
-    if let Some(new) = change
-        .new
-        .as_ref()
-        .filter(|_| change.operation != Operation::Delete)
-    {
+    if let Some(new) = view.new_row(change).filter(|_| !is_deletion) {
         out.extend_from_slice(b",\"record\":");
-        if select.is_none() && !oversize && is_wire_form(relation, new) {
+        let is_whole = select.is_none() && view.rights.columns.is_none() && !oversize;
+        if is_whole && is_wire_form(relation, new) {
             out.extend_from_slice(new.text().as_bytes());
         } else {
             write_record(out, relation, new, selected, fits);
@@ -93,7 +107,7 @@ pub fn write_data(out: &mut Vec<u8>, change: &Change, select: Option<&[Box<str>]
         .filter(|_| change.operation != Operation::Insert)
     {
         out.extend_from_slice(b",\"old_record\":");
-        let visible = |column: &Column| selected(column) && change.old_column_is_public(column);
+        let visible = |column: &Column| selected(column) && view.shows_old(change, column);
         write_record(out, relation, old, visible, fits);
     }
     out.extend_from_slice(b",\"errors\":");
@@ -101,13 +115,14 @@ pub fn write_data(out: &mut Vec<u8>, change: &Change, select: Option<&[Box<str>]
     out.push(b'}');
 }
 
-fn write_unidentified(out: &mut Vec<u8>, change: &Change) {
+/// Announces a change without its content.
+fn write_bare(out: &mut Vec<u8>, change: &Change, error: &str) {
     out.extend_from_slice(b",\"commit_timestamp\":null,\"columns\":[],\"record\":{}");
     if change.operation == Operation::Update {
         out.extend_from_slice(b",\"old_record\":{}");
     }
     out.extend_from_slice(b",\"errors\":");
-    write_errors(out, Some(NO_PRIMARY_KEY));
+    write_errors(out, Some(error));
     out.push(b'}');
 }
 
@@ -208,19 +223,36 @@ impl Rendering {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::testing::{change, table};
+    use crate::{
+        testing::{change, table},
+        view::Rights,
+    };
 
     /// `columns` as in [`table`]; `images` as in [`change`].
     fn check(columns: &str, images: &str, select: Option<&[&str]>, expected: &Value) {
+        let view = View::logged(Arc::new(Rights::all()));
+        check_view(columns, images, &view, select, expected);
+    }
+
+    fn check_view(
+        columns: &str,
+        images: &str,
+        view: &View,
+        select: Option<&[&str]>,
+        expected: &Value,
+    ) {
         let select: Option<Vec<Box<str>>> =
             select.map(|names| names.iter().map(|name| (*name).into()).collect());
         let mut out = Vec::new();
         write_data(
             &mut out,
             &change(1, &table(1, "todos", columns).into(), images),
+            view,
             select.as_deref(),
         );
         let data: Value = serde_json::from_slice(&out).unwrap();
@@ -295,22 +327,94 @@ mod tests {
         );
     }
 
+    fn rights(columns: Option<&[&str]>, row_security: bool) -> Arc<Rights> {
+        Arc::new(Rights {
+            columns: columns.map(|names| names.iter().map(|name| (*name).into()).collect()),
+            row_security,
+            policies: row_security,
+        })
+    }
+
     #[test]
     fn deletes_under_row_security_show_the_primary_key_only() {
-        let columns = format!("full rls {TASKS}");
-        check(
+        let columns = format!("full {TASKS}");
+        let view = View::logged(rights(None, true));
+        check_view(
             &columns,
             r#"D {"id":1,"title":"x","done":null}"#,
+            &view,
             None,
             &json!({
             "type": "DELETE", "columns": todo_columns(), "old_record": {"id": 1}}),
         );
-        check(
+        check_view(
             &columns,
             r#"U {"id":1} {"id":1,"title":"x"}"#,
+            &view,
             None,
             &json!({
             "type": "UPDATE", "columns": todo_columns(), "record": {"id": 1}, "old_record": {"id": 1, "title": "x"}}),
+        );
+    }
+
+    #[test]
+    fn columns_without_privilege_are_nowhere() {
+        let columns = json!([{"name": "id", "type": "int8"}, {"name": "done", "type": "bool"}]);
+        let view = View::logged(rights(Some(&["id", "done"]), false));
+        let images = r#"U {"id":1,"title":"y","done":true} {"id":1,"title":"x","done":false}"#;
+        for select in [None, Some(&["done", "title"][..])] {
+            check_view(
+                &format!("full {TASKS}"),
+                images,
+                &view,
+                select,
+                &json!({"type": "UPDATE", "columns": columns, "record": {"id": 1, "done": true}, "old_record": {"id": 1, "done": false}}),
+            );
+        }
+    }
+
+    #[test]
+    fn without_the_key_only_the_error_is_told() {
+        let view = View::logged(rights(Some(&["title"]), false));
+        let errors = json!(["Error 401: Unauthorized"]);
+        check_view(
+            TASKS,
+            r#"I {"id":1,"title":"x","done":true}"#,
+            &view,
+            None,
+            &json!({"type": "INSERT", "columns": [], "record": {}, "commit_timestamp": null, "errors": errors}),
+        );
+        check_view(
+            TASKS,
+            r#"U {"id":1,"title":"x"} {"id":1}"#,
+            &view,
+            None,
+            &json!({"type": "UPDATE", "columns": [], "record": {}, "old_record": {}, "commit_timestamp": null, "errors": errors}),
+        );
+        check_view(
+            TASKS,
+            r#"D {"id":1}"#,
+            &view,
+            None,
+            &json!({"type": "DELETE", "columns": [{"name": "title", "type": "text"}], "old_record": {}}),
+        );
+    }
+
+    #[test]
+    fn a_row_that_says_something_else_now_says_only_that() {
+        let relation = table(1, "todos", TASKS);
+        let current = Row::parse(r#"{"id":1,"title":"redacted","done":true}"#, &relation).unwrap();
+        let view = View {
+            rights: rights(None, true),
+            current: Some(Arc::new(current)),
+        };
+        check_view(
+            &format!("full {TASKS}"),
+            r#"U {"id":1,"title":"4111","done":true} {"id":1,"title":"4000","done":false}"#,
+            &view,
+            None,
+            &json!({"type": "UPDATE", "columns": todo_columns(),
+                "record": {"id": 1, "title": "redacted", "done": true}, "old_record": {"id": 1}}),
         );
     }
 
@@ -359,6 +463,7 @@ mod tests {
         write_data(
             &mut out,
             &change(1, &relation, r#"I {"id":1,"j":{"b": 1.10,  "a":"\u0041"}}"#),
+            &View::logged(Arc::new(Rights::all())),
             None,
         );
         let text = String::from_utf8(out).unwrap();
@@ -437,6 +542,7 @@ mod tests {
                     &relation,
                     &format!(r#"I {{"id":1,"a":"{}"}}"#, "x".repeat(length)),
                 ),
+                &View::logged(Arc::new(Rights::all())),
                 None,
             );
             assert_eq!(out.len() > CHANGE_BYTES_MAX, sent_whole);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pgrelay_relay::change::{Change, Operation, Row};
 use pgrelay_relay::project::write_data;
 use pgrelay_relay::testing::table;
+use pgrelay_relay::view::{Rights, View};
 use pgrelay_test_support::fuzz;
 use serde_json::value::RawValue;
 
@@ -31,9 +32,10 @@ fn rows(input: &[u8]) {
         relation,
     };
     let columns = ["name".into()];
+    let view = View::logged(Arc::new(Rights::all()));
     for select in [None, Some(&columns[..])] {
         let mut out = Vec::new();
-        write_data(&mut out, &change, select);
+        write_data(&mut out, &change, &view, select);
         if is_json {
             serde_json::from_slice::<Box<RawValue>>(&out).unwrap();
         }

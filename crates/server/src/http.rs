@@ -34,6 +34,8 @@ pub use metrics::Metrics;
 pub use probes::{Probe, Readiness};
 pub use upgrade::Gate;
 
+pub(crate) use events::bearer;
+
 /// Largest request body.
 const BODY_BYTES_MAX: usize = 1_048_576;
 /// Longest time from the head of a request to its answer, streams and upgrades aside.

@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use pgrelay_chat::doctor::Check;
 use pgrelay_e2e::chat::{LiveChat, Person, request};
-use pgrelay_test_support::{Relay, Request, TcpProxy, TestDatabase, WsClient, wait_for};
+use pgrelay_test_support::{
+    Relay, RelayBuilder, Request, TcpProxy, TestDatabase, Vsn, WsClient, wait_for,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -333,4 +336,102 @@ async fn the_binary_keeps_the_chats_limits_and_counts_its_requests() {
         )
         .await;
     assert!((counted - 2.0).abs() < 0.1, "{counted}");
+}
+
+#[tokio::test]
+async fn typing_and_presence_are_among_the_bookings_people() {
+    let chat = LiveChat::start().await;
+    let topic = format!("realtime:booking:{}", chat.booking);
+    let config =
+        json!({"private": true, "broadcast": {"self": false}, "presence": {"enabled": true}});
+    let key = |who: &Person| who.signed_token();
+    let connect =
+        async |who: &Person| WsClient::connect(chat.relay.address(), Vsn::V2, &key(who)).await;
+    let mut operator = connect(&chat.operator).await;
+    operator.join(&topic, config.clone()).await;
+    let mut client = connect(&chat.client).await;
+    client.join(&topic, config.clone()).await;
+    let typing = json!({"type": "broadcast", "event": "typing", "payload": {"by": "client"}});
+    client.push(&topic, "broadcast", typing.clone()).await;
+    let heard = operator
+        .expect("that the client is typing", |frame| {
+            frame.event == "broadcast"
+        })
+        .await;
+    assert_eq!(heard.payload["event"], "typing");
+    assert_eq!(heard.payload["payload"], typing["payload"]);
+    let track = json!({"type": "presence", "event": "track", "payload": {"role": "client"}});
+    client.push(&topic, "presence", track).await;
+    operator
+        .expect("that the client is there", |frame| {
+            frame.event == "presence_diff" && frame.payload["joins"].to_string().contains("client")
+        })
+        .await;
+    let mut stranger = connect(&Person::client()).await;
+    let refused = stranger
+        .request(&topic, "phx_join", json!({"config": config}))
+        .await;
+    assert_eq!(refused.payload["status"], "error", "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_commands_install_examine_upgrade_and_spare_the_chat() {
+    let database = TestDatabase::create().await;
+    let builder = Relay::builder(database.url());
+    let red = builder.run(&["doctor", "--chat"]).await;
+    assert_eq!(red.0.code(), Some(69));
+    assert!(
+        red.1
+            .contains("RED   chat: the chat schema is missing or older than this program"),
+        "{}",
+        red.1
+    );
+    let run = async |builder: &RelayBuilder, arguments: &[&str]| {
+        let (status, printed) = builder.run(arguments).await;
+        assert!(status.success(), "{arguments:?}: {printed}");
+        printed
+    };
+    let printed = run(&builder, &["migrate", "--chat"]).await;
+    assert!(printed.contains("applied chat/0001_tables"), "{printed}");
+    let elsewhere = builder.clone().set("PGRELAY_CHAT_SCHEMA", "desk");
+    let (status, printed) = elsewhere.run(&["migrate", "--chat"]).await;
+    assert_eq!(status.code(), Some(64));
+    assert!(
+        printed.contains("the chat is installed in schema public; it cannot be moved"),
+        "{printed}"
+    );
+    let printed = run(&builder, &["doctor", "--chat"]).await;
+    assert_eq!(
+        printed.matches("\nok    chat: ").count(),
+        Check::ALL.len(),
+        "{printed}"
+    );
+
+    // Who upgrades the relay upgrades the chat.
+    let sql = database.connect().await;
+    let lost = "drop function pgrelay_chat.rehearse; delete from pgrelay_chat.migrations where name = 'chat/0007_doctor';
+                drop function pgrelay_chat.examine";
+    for upgraded in [false, true] {
+        sql.run(lost).await;
+        if upgraded {
+            builder.clone().start().await;
+        } else {
+            let printed = run(&builder, &["migrate"]).await;
+            assert!(printed.contains("applied chat/0007_doctor"), "{printed}");
+        }
+        run(&builder, &["doctor", "--chat"]).await;
+    }
+
+    sql.run("insert into public.bookings (code, client_id) values ('REQ1', gen_random_uuid())")
+        .await;
+    let printed = run(&builder, &["uninstall", "--yes"]).await;
+    assert!(
+        printed.contains(
+            "-- the booking chat stays: its tables in schema public, and schema pgrelay_chat"
+        ),
+        "{printed}"
+    );
+    sql.run("update public.bookings set status = 'accepted'")
+        .await;
+    assert_eq!(sql.value("select count(*) from public.messages").await, "2");
 }

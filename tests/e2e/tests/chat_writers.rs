@@ -158,7 +158,10 @@ impl Desk {
     /// Often under a name that is taken, or being taken.
     async fn send(&self, booking: usize, dice: &mut Dice) {
         let (id, client) = &self.bookings[booking];
-        let key = format!("k{}", dice.roll(60));
+        let key = match dice.roll(2) {
+            0 => format!("k{}", dice.roll(60)),
+            _ => uuid::Uuid::new_v4().to_string(),
+        };
         let body = json!({"bookingId": id, "content": format!("text of {key}"), "client_id": key});
         let send = || self.ask(client, "POST", "/api/messages", body.clone(), &[200, 201]);
         let (first, second) = futures::join!(send(), send());

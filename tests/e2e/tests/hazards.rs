@@ -793,7 +793,7 @@ fn the_table_of_hazards_names_tests_that_exist() {
                 file = name.to_owned();
             }
             let test = test.trim_end_matches('`');
-            if test.is_empty() || test.contains(['/', '-', '.']) {
+            if test.is_empty() || test.contains(['/', '-', '.', ' ']) {
                 continue;
             }
             let folder = if file == "upkeep" || file == "ledger" {

@@ -59,7 +59,7 @@ fn problems(row: &Row) -> Vec<(Verdict, String, String)> {
         note(
             Verdict::Red,
             "messages are not captured",
-            format!("run: {statement}"),
+            format!("run as {owner} or as a superuser: {statement}"),
         );
     }
     if !row.get::<_, bool>(4) {

@@ -36,7 +36,6 @@ fn relations() -> Relations {
         schema: "public".into(),
         table: "t".into(),
         columns: Box::new([column]),
-        row_security: false,
         identity_full: false,
     };
     HashMap::from([(1, Some(Arc::new(relation))), (2, None)])

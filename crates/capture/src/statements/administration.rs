@@ -93,6 +93,14 @@ pub(crate) const TABLES: Query = Query::new(
     &[],
 );
 
+/// Roles that tokens name and that the relay cannot look at rows for.
+pub(crate) const UNREACHABLE: Query = Query::new(
+    "select session_user::text, string_agg(quote_ident(r.rolname), ', ' order by r.rolname)
+       from pg_catalog.pg_roles r
+      where r.rolname in ('anon', 'authenticated') and not pgrelay.may_become(r.oid)",
+    &[],
+);
+
 pub(crate) const NEWEST: Query = Query::new(
     "select epoch, id, tag, n, extract(epoch from clock_timestamp() - at)::float8
        from pgrelay.ledger order by id desc limit 1",

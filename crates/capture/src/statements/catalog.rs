@@ -19,8 +19,9 @@ pub(crate) const VERSIONS: Query = Query::new(
     &[Type::OID_ARRAY],
 );
 
+/// Virtual generated columns are left out: the log does not have them.
 pub(crate) const DEFINITIONS: Query = Query::new(
-    "select c.oid, n.nspname, c.relname, c.relrowsecurity, c.relreplident = 'f',
+    "select c.oid, n.nspname, c.relname, c.relreplident = 'f',
             a.attname, t.typname, a.atttypid,
             coalesce(a.attnum = any (pk.columns), false),
             case c.relreplident
@@ -34,7 +35,8 @@ pub(crate) const DEFINITIONS: Query = Query::new(
                             from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary) pk on true
        left join lateral (select (i.indkey::int2[])[0:i.indnkeyatts - 1] as columns
                             from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisreplident) ri on true
-       left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+       left join pg_catalog.pg_attribute a
+         on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'
        left join pg_catalog.pg_type t on t.oid = a.atttypid
       where c.oid = any ($1)
       order by c.oid, a.attnum",
@@ -71,38 +73,47 @@ pub(crate) const COLUMNS: Query = Query::new(
        join base on base.attnum = a.attnum and base.typtype <> 'd'
        join pg_catalog.pg_type b on b.oid = base.oid
        left join pg_catalog.pg_type e on e.oid = b.typelem and b.typcategory = 'A'
-      where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped",
+      where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'",
     &[Type::OID],
 );
 
 /// A table by name as one role sees it. `role` is null where there is none of that name.
 pub(crate) const TABLE: Query = Query::new(
-    "select r.oid is not null, coalesce(r.rolsuper or r.rolbypassrls, false),
-            c.oid, coalesce(c.relrowsecurity, false), pg_catalog.format('%I.%I', $1, $2),
+    "select r.oid is not null, c.oid, pg_catalog.format('%I.%I', $1, $2),
             exists (select from pgrelay.published() p where p.name_relid = c.oid),
-            case when r.oid is null or c.oid is null then false
-                 else pg_catalog.has_table_privilege(r.oid, c.oid, 'SELECT') end,
-            case when r.oid is null or c.oid is null then false
-                 else pg_catalog.has_any_column_privilege(r.oid, c.oid, 'SELECT') end
+            coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false),
+            pgrelay.may_become(r.oid), session_user::text,
+            k.columns, k.row_security, k.policies
        from (select) one
        left join pg_catalog.pg_roles r on r.rolname = $3
        left join (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace)
-         on n.nspname = $1 and c.relname = $2",
+         on n.nspname = $1 and c.relname = $2
+       left join lateral pgrelay.rights(c.oid, $3) k on true",
     &[Type::TEXT, Type::TEXT, Type::TEXT],
 );
 
-/// Published tables that match a pattern (null: any name), as one role sees them.
+/// Published tables that match a pattern (null: any name), as one role sees them: how many there are,
+/// one of which it may select nothing, and one that the relay cannot look at for it.
 pub(crate) const MATCHING: Query = Query::new(
-    "select r.oid is not null, coalesce(r.rolsuper or r.rolbypassrls, false), count(c.oid),
-            min(pg_catalog.format('%I.%I', n.nspname, c.relname))
-              filter (where r.oid is not null and not pg_catalog.has_table_privilege(r.oid, c.oid, 'SELECT'))
+    "select r.oid is not null, count(c.oid),
+            min(pg_catalog.format('%I.%I', n.nspname, c.relname)) filter (where r.oid is not null and k.columns = '{}'),
+            min(pg_catalog.format('%I.%I', n.nspname, c.relname)) filter (where k.policies and not pgrelay.may_become(r.oid)),
+            session_user::text
        from (select) one
        left join pg_catalog.pg_roles r on r.rolname = $3
        left join (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                   join (select distinct name_relid from pgrelay.published()) p on p.name_relid = c.oid)
          on ($1 is null or n.nspname = $1) and ($2 is null or c.relname = $2)
-      group by r.oid, r.rolsuper, r.rolbypassrls",
+       left join lateral pgrelay.rights(c.oid, $3) k on true
+      group by r.oid",
     &[Type::TEXT, Type::TEXT, Type::TEXT],
+);
+
+/// What viewers may see of rows: viewer, item, rights in three columns, places and rows, a failure.
+pub(crate) const LOOK: Query = Query::new(
+    "select viewer, item, columns, row_security, policies, visible, images, failure
+       from pgrelay.look($1::text::json, $2)",
+    &[Type::TEXT, Type::INT8],
 );
 
 /// Everything that decides which subscriptions can be live, as one value.
@@ -112,6 +123,9 @@ pub(crate) const NEWS: Query = Query::new(
                  (select string_agg(a.attacl::text, '') from pg_catalog.pg_attribute a
                    where a.attrelid = c.oid and a.attacl is not null)), ';' order by p.relid, p.name_relid)
           from pgrelay.published() p join pg_catalog.pg_class c on c.oid = p.name_relid),
+       (select string_agg(concat_ws(',', n.oid, n.nspacl), ';' order by n.oid) from pg_catalog.pg_namespace n),
+       (select string_agg(concat_ws(',', m.roleid, m.member, m.xmin), ';' order by m.roleid, m.member, m.grantor)
+          from pg_catalog.pg_auth_members m),
        (select string_agg(concat_ws(',', r.oid, r.rolname, r.rolsuper, r.rolbypassrls), ';' order by r.oid)
           from pg_catalog.pg_roles r)))",
     &[],

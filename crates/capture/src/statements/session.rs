@@ -54,3 +54,17 @@ pub(crate) const SANDBOX: Query = Query::new(
               where r.rolname = 'pgrelay_capture' and pg_catalog.pg_has_role(current_user, r.oid, 'member'))",
     &[Type::TEXT, Type::TEXT],
 );
+
+/// One snapshot for all viewers of a look.
+pub(crate) const BEGIN_LOOK: &str = "begin isolation level repeatable read read only";
+
+/// Same rendering as in the log. Rows are looked for by their keys, and there are few of them.
+pub(crate) const LOOK_SETTINGS: Query = Query::new(
+    "select set_config('statement_timeout', $1, true), set_config('jit', 'off', true),
+            set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+            set_config('enable_mergejoin', 'off', true), set_config('TimeZone', 'UTC', true),
+            set_config('DateStyle', 'ISO, MDY', true), set_config('IntervalStyle', 'postgres', true),
+            set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true),
+            set_config('lc_monetary', 'C', true), set_config('quote_all_identifiers', 'off', true)",
+    &[Type::TEXT],
+);

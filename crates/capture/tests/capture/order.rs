@@ -264,17 +264,28 @@ async fn renamed_and_dropped_things_never_stop_the_stream() {
 }
 
 #[tokio::test]
-async fn row_security_switched_on_is_known_before_the_next_row() {
+async fn a_definition_that_changes_is_known_before_the_next_row() {
     let rig = Rig::new().await;
     let following = rig.follow().await;
-    rig.sql.run("insert into t values (1); alter table t enable row level security; alter table t replica identity full").await;
+    rig.sql
+        .run("insert into t values (1); alter table t replica identity full; grant select on t to anon")
+        .await;
     rig.sql.run("insert into t values (2)").await;
     following.changes(2).await;
+    rig.sql
+        .run("alter table t enable row level security; insert into t values (3)")
+        .await;
+    following.changes(3).await;
     let pages = following.feed.pages();
-    let last = &pages[pages.len() - 1].changes;
-    let relation = &last[last.len() - 1].relation;
-    assert!(relation.row_security && relation.identity_full);
-    assert!(relation.columns.iter().all(|column| column.identity));
+    let relations: Vec<_> = pages
+        .iter()
+        .flat_map(|page| &page.changes)
+        .map(|change| Arc::clone(&change.relation))
+        .collect();
+    assert!(relations[1].identity_full);
+    assert!(relations[1].columns.iter().all(|column| column.identity));
+    // What roles may do is asked again when the definition is another one.
+    assert!(!Arc::ptr_eq(&relations[1], &relations[2]));
     following.stop().await;
 }
 

@@ -7,6 +7,7 @@ use pgrelay_protocol::{BindingSpec, FilterOp, binding};
 use pgrelay_relay::{
     filter::{FilterTest, Ordering, ResolvedBinding, Scalar, Test},
     ports::{Authorizer, BindingError},
+    view::Rights,
 };
 
 use crate::rig::{Rig, claims, spec};
@@ -138,7 +139,7 @@ async fn filters_become_native_tests_where_the_relay_can_tell() {
             panic!("{filter}")
         };
         assert_eq!((found.negate, &found.test), (negate, &test), "{filter}");
-        assert!(!resolved.bypasses_row_security);
+        assert_eq!(resolved.rights.as_deref(), Some(&Rights::all()));
     }
 }
 
@@ -336,10 +337,20 @@ async fn tables_that_cannot_be_live_are_refused_with_the_cure() {
 
     rig.sql.run("create table some_columns (id int primary key, secret text); grant select (id) on some_columns to anon").await;
     rig.sql.run("select pgrelay.enable('some_columns')").await;
+    let some = resolve_as(&resolver, spec("some_columns", ""), "anon")
+        .await
+        .unwrap();
+    assert_eq!(
+        some.rights.as_deref(),
+        Some(&Rights {
+            columns: Some(["id".into()].into()),
+            ..Rights::all()
+        })
+    );
     says(
-        spec("some_columns", ""),
+        spec("some_columns", "secret=eq.x"),
         "anon",
-        "may select only some columns",
+        "invalid column for filter secret",
     )
     .await;
 
@@ -347,16 +358,27 @@ async fn tables_that_cannot_be_live_are_refused_with_the_cure() {
     rig.sql
         .run("select pgrelay.enable('guarded'); grant select on guarded to anon, service_role")
         .await;
+    for (role, policies) in [("anon", true), ("service_role", false)] {
+        let resolved = resolve_as(&resolver, spec("guarded", ""), role)
+            .await
+            .unwrap();
+        let rights = Rights {
+            columns: None,
+            row_security: true,
+            policies,
+        };
+        assert_eq!(resolved.rights.as_deref(), Some(&rights), "{role}");
+    }
+
+    rig.sql
+        .run("create schema locked; create table locked.t (id int primary key); select pgrelay.enable('locked.t'); grant select on locked.t to anon")
+        .await;
     says(
-        spec("guarded", ""),
+        spec("locked.t", ""),
         "anon",
-        "row security of public.guarded is enabled",
+        "run: grant usage on schema locked to anon",
     )
     .await;
-    let open = resolve_as(&resolver, spec("guarded", ""), "service_role")
-        .await
-        .unwrap();
-    assert!(open.bypasses_row_security);
 
     rig.sql.run("create table narrow (id int primary key); grant select on narrow to anon; select pgrelay.enable('narrow')").await;
     let mut selecting = spec("narrow", "");

@@ -6,7 +6,12 @@ use axum::{
     http::{Request, Response, StatusCode},
 };
 use deadpool_postgres::{Manager, Pool};
+use futures::stream;
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use tokio_postgres::NoTls;
 use tower::ServiceExt as _;
 
@@ -23,9 +28,26 @@ impl TokenVerifier for Nobody {
     }
 }
 
+/// Everybody is an operator.
+struct Anybody;
+
+impl TokenVerifier for Anybody {
+    fn verify(&self, _: &str) -> Result<Claims, TokenRefused> {
+        Ok(Claims {
+            role: "service_role".into(),
+            subject: None,
+            json: "{}".into(),
+        })
+    }
+}
+
 /// All routes, in front of no database.
 fn routes() -> Router {
-    let pool = Pool::builder(Manager::new(tokio_postgres::Config::new(), NoTls))
+    routes_on(&tokio_postgres::Config::new(), Arc::new(Nobody)).0
+}
+
+fn routes_on(database: &tokio_postgres::Config, tokens: Arc<dyn TokenVerifier>) -> (Router, Pool) {
+    let pool = Pool::builder(Manager::new(database.clone(), NoTls))
         .build()
         .unwrap();
     let config = Config {
@@ -39,7 +61,7 @@ fn routes() -> Router {
             period: Duration::from_secs(1),
         },
     };
-    router(Chat::new(pool, Arc::new(Nobody), config))
+    (router(Chat::new(pool.clone(), tokens, config)), pool)
 }
 
 fn document() -> Value {
@@ -113,4 +135,53 @@ async fn who_has_a_bad_token_hears_why() {
 async fn a_wrong_method_is_answered_in_json() {
     let response = ask("PUT", "/api/messages", None).await;
     assert_eq!(json(response).await["error"]["code"], "method_not_allowed");
+}
+
+/// A server that lets everybody in and never answers again.
+async fn frozen_database() -> (tokio_postgres::Config, impl Future<Output = ()>) {
+    const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(WELCOME).await.unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.unwrap();
+    };
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(port).user("u");
+    (config, serve)
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_given_up_with_its_connection() {
+    let (database, serve) = frozen_database().await;
+    let (routes, pool) = routes_on(&database, Arc::new(Anybody));
+    let request = Request::get("/api/bookings")
+        .header("apikey", "k")
+        .body(Body::empty())
+        .unwrap();
+    // The server ends when its connection does.
+    let (response, ()) = futures::join!(routes.oneshot(request), serve);
+    let response = response.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(json(response).await["error"]["code"], "unavailable");
+    assert_eq!(pool.status().size, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_arrive_is_not_waited_for() {
+    let (routes, _) = routes_on(&tokio_postgres::Config::new(), Arc::new(Anybody));
+    let never = stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let request = Request::post("/api/messages")
+        .header("apikey", "k")
+        .body(Body::from_stream(never))
+        .unwrap();
+    let response = routes.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        json(response).await["error"]["message"],
+        "The request did not arrive in time."
+    );
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pgrelay_protocol::{BindingSpec, Position, Topic};
 
-use super::{ClientKey, hold::EvaluationKey, scan::ScanKey};
+use super::{ClientKey, hold::EvaluationKey, look::RoundKey, scan::ScanKey};
 use crate::{
     change::Page,
     filter::{FilterTest, ResolvedBinding},
@@ -16,6 +16,7 @@ use crate::{
         StoredMessage,
     },
     session::{Incarnation, ReplayWish},
+    view::{Glance, Sight, Viewer},
 };
 
 /// A question.
@@ -56,6 +57,15 @@ pub enum Call {
         topic: Topic,
         /// Which of them.
         wish: ReplayWish,
+    },
+    /// What may these viewers see of these changes?
+    Look {
+        /// Comes back with the answer.
+        key: RoundKey,
+        /// The changes.
+        changes: Arc<[Glance]>,
+        /// Who looks, at which of them.
+        viewers: Vec<Viewer>,
     },
     /// What came after this position?
     Read {
@@ -104,6 +114,13 @@ pub enum Answer {
         incarnation: Incarnation,
         /// What the log said.
         outcome: Result<Vec<StoredMessage>, ReplayError>,
+    },
+    /// To [`Call::Look`].
+    Looked {
+        /// Of the call.
+        key: RoundKey,
+        /// What the authorizer said, one for each viewer.
+        outcome: Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>,
     },
     /// To [`Call::Read`].
     Read {

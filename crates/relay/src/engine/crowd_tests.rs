@@ -146,7 +146,7 @@ impl Town {
     fn send(&mut self, person: Person, vsn: Vsn, frame: &Value) {
         let frame = client_frame::decode_text(vsn, &frame.to_string()).unwrap();
         self.act(person.shard, |engine, turn| {
-            engine.receive(person.client, frame, turn)
+            engine.receive(person.client, frame, turn);
         });
     }
 
@@ -292,7 +292,7 @@ fn public_and_private_channels_of_one_name_never_mix() {
     for private_only in [true, false] {
         let cast = Cast::new(topic.clone(), private_only, said());
         town.act(0, |engine, _| {
-            engine.send_home(&topic, crate::mail::Errand::Tell(cast))
+            engine.send_home(&topic, crate::mail::Errand::Tell(cast));
         });
         town.settle(0);
         let (to_public, to_private) = (town.take(public).len(), town.take(private).len());
@@ -356,7 +356,7 @@ fn every_origin_reaches_every_version_in_its_form() {
         ),
     ] {
         town.act(0, |engine, _| {
-            engine.tell_all(Cast::new(topic.clone(), false, body))
+            engine.tell_all(Cast::new(topic.clone(), false, body));
         });
         town.settle(0);
         assert_eq!((town.take(v1), town.take(v2)), (to_v1, to_v2));

@@ -1,7 +1,7 @@
 //! The bytes of a change, written once per class of receivers.
 //!
-//! A class is everything that shows in the bytes: serializer version, topic, ids, columns, and
-//! whether there is a cursor. Its members share one allocation.
+//! A class is everything that shows in the bytes: serializer version, topic, ids, columns, what may be
+//! seen, and whether there is a cursor. Its members share one allocation.
 
 use std::{
     hash::{BuildHasher, Hash, Hasher},
@@ -20,6 +20,7 @@ use crate::{
     change::Page,
     outlet::{Parcel, StreamEvent, StreamEventKind},
     project::write_data,
+    view::View,
 };
 
 /// The columns of a class; equal lists are one allocation.
@@ -33,7 +34,7 @@ pub(super) struct Encoder {
     /// The change that the rest belongs to.
     change: Option<(Arc<Page>, u32)>,
     cursor: Option<Arc<str>>,
-    data: SmallVec<[(Select, Vec<u8>); 1]>,
+    data: SmallVec<[(Select, View, Vec<u8>); 1]>,
     classes: HashTable<(Class, Parcel)>,
     /// The class asked for last: mostly the one asked for next.
     last: Option<(Class, Parcel)>,
@@ -47,6 +48,7 @@ struct Class {
     channel: Option<(Vsn, Topic)>,
     ids: SmallVec<[u32; 2]>,
     select: Select,
+    view: View,
     cursor: bool,
 }
 
@@ -56,11 +58,18 @@ pub(super) struct Receivers<'a> {
     channel: Option<(Vsn, &'a Topic)>,
     ids: &'a [u32],
     select: &'a Select,
+    view: &'a View,
     cursor: bool,
 }
 
 impl<'a> Receivers<'a> {
-    pub(super) fn new(voice: &'a Voice, ids: &'a [u32], select: &'a Select, cursor: bool) -> Self {
+    pub(super) fn new(
+        voice: &'a Voice,
+        ids: &'a [u32],
+        select: &'a Select,
+        view: &'a View,
+        cursor: bool,
+    ) -> Self {
         let channel = match voice {
             Voice::Channel { vsn, topic, .. } => Some((*vsn, topic)),
             Voice::Stream => None,
@@ -69,6 +78,7 @@ impl<'a> Receivers<'a> {
             channel,
             ids,
             select,
+            view,
             cursor,
         }
     }
@@ -79,6 +89,7 @@ impl<'a> Receivers<'a> {
             channel,
             ids: self.ids.into(),
             select: self.select.clone(),
+            view: self.view.clone(),
             cursor: self.cursor,
         }
     }
@@ -91,6 +102,7 @@ impl Class {
             channel,
             ids: &self.ids,
             select: &self.select,
+            view: &self.view,
             cursor: self.cursor,
         }
     }
@@ -101,6 +113,7 @@ impl PartialEq for Receivers<'_> {
         self.channel == other.channel
             && self.ids == other.ids
             && self.cursor == other.cursor
+            && self.view == other.view
             && same_select(self.select, other.select)
     }
 }
@@ -110,6 +123,7 @@ impl Hash for Receivers<'_> {
         self.channel.hash(state);
         self.ids.hash(state);
         self.cursor.hash(state);
+        Arc::as_ptr(&self.view.rights).addr().hash(state);
         self.select
             .as_ref()
             .map(|columns| Arc::as_ptr(columns).addr())
@@ -189,18 +203,21 @@ impl Encoder {
                 self.key.seal(position).into()
             }))
         });
-        let same = |select: &Select| same_select(select, receivers.select);
+        let same = |select: &Select, view: &View| {
+            view == receivers.view && same_select(select, receivers.select)
+        };
         let place = self
             .data
             .iter()
-            .position(|(select, _)| same(select))
+            .position(|(select, view, _)| same(select, view))
             .unwrap_or_else(|| {
                 let mut data = Vec::new();
-                write_data(&mut data, change, receivers.select.as_deref());
-                self.data.push((receivers.select.clone(), data));
+                let Receivers { select, view, .. } = receivers;
+                write_data(&mut data, change, view, select.as_deref());
+                self.data.push((select.clone(), view.clone(), data));
                 self.data.len() - 1
             });
-        let data = &*self.data[place].1;
+        let data = &*self.data[place].2;
         let (mut head, mut tail) = (Vec::new(), Vec::new());
         match receivers.channel {
             Some((vsn, topic)) => {

@@ -8,14 +8,17 @@ use smallvec::SmallVec;
 use super::{
     Engine, Turn,
     encode::Receivers,
+    hold::Found,
     scan::ScanKey,
     subscription::{BindingKey, Stage, Subscription, SubscriptionKey},
 };
 use crate::{
     FailPoint,
-    change::{Operation, Page},
+    change::{Change, Operation, Page},
     filter::FilterTest,
+    ports::Claims,
     registry::{BindingIndex, Hits},
+    view::{Rights, View},
 };
 
 /// A stream of changes with its own position and registry.
@@ -34,8 +37,12 @@ impl Lane {
     }
 }
 
-/// A binding that a change concerns, with the filters that are still to be decided.
-type Found = (BindingKey, Option<Arc<[FilterTest]>>);
+/// What those who were asked about last may see of a change: mostly the same as those asked about next.
+#[derive(Debug, Default)]
+struct LastRights {
+    claims: Option<Arc<Claims>>,
+    rights: Option<Arc<Rights>>,
+}
 
 impl Engine {
     /// Hands change `index` of `page` to the subscriptions of `lane`. `false`: not now, come again.
@@ -79,57 +86,83 @@ impl Engine {
         hits: &Hits,
         turn: &mut Turn<'_>,
     ) {
-        let position = page.position(&page.changes[index as usize]);
-        let hides_rows = page.changes[index as usize].relation.row_security;
-        // What cannot be sent right away: channels with several bindings, or with something held.
+        let change = &page.changes[index as usize];
+        let position = page.position(change);
+        let mut last = LastRights::default();
+        // What cannot be sent right away: channels with several bindings, or with something held, and
+        // what the database has to look at.
         let mut rest: Vec<(SubscriptionKey, Found)> = Vec::new();
-        for place in &hits.sure {
-            let Some((key, owner, is_alone)) = self.receiver(lane, *place, position, hides_rows)
-            else {
+        let sure = hits.sure.iter().map(|place| (*place, None));
+        let undecided = hits
+            .undecided
+            .iter()
+            .map(|(place, list)| (*place, self.filters(lane, *list)));
+        let undecided: SmallVec<[_; 4]> = undecided.collect();
+        for (place, tests) in sure.chain(undecided) {
+            let Some((binding, owner)) = self.receiver(lane, place, position) else {
                 continue;
             };
-            if is_alone {
-                self.deliver(owner, page, index, &[*place], turn);
+            let Some(subscription) = self.subscriptions.get(owner) else {
+                continue;
+            };
+            let rights = self.rights_for(change, &subscription.claims, &mut last);
+            let overtakes = FailPoint::OvertakesHeldChanges.is_on();
+            let is_alone =
+                subscription.bindings.len() == 1 && (subscription.held.is_none() || overtakes);
+            if let (Some(rights), true, None) = (&rights, is_alone, &tests) {
+                let view = View::logged(Arc::clone(rights));
+                self.deliver(owner, (page, index), &view, &[place], turn);
                 self.pace(owner, position, false, turn);
             } else {
-                rest.push((owner, (key, None)));
+                let found = Found {
+                    binding,
+                    tests,
+                    rights,
+                };
+                rest.push((owner, found));
             }
         }
-        for (place, list) in &hits.undecided {
-            let Some((key, owner, _)) = self.receiver(lane, *place, position, hides_rows) else {
-                continue;
-            };
-            rest.push((owner, (key, self.filters(lane, *list))));
-        }
-        rest.sort_unstable_by_key(|(owner, (key, _))| (owner.index(), key.index()));
+        rest.sort_unstable_by_key(|(owner, found)| (owner.index(), found.binding.index()));
         for run in rest.chunk_by(|left, right| left.0 == right.0) {
             self.deliver_or_hold(run, page, index, turn);
         }
     }
 
-    /// The binding at `place` with its subscription, if it gets the change at `position`; and
-    /// whether the change can go out without looking at anything else.
+    /// The rights that decide what `claims` see of `change`; `None` where the database has to look.
+    fn rights_for(
+        &self,
+        change: &Change,
+        claims: &Arc<Claims>,
+        last: &mut LastRights,
+    ) -> Option<Arc<Rights>> {
+        let is_same = last
+            .claims
+            .as_ref()
+            .is_some_and(|last| Arc::ptr_eq(last, claims));
+        if !is_same {
+            let known = self.rights.get(change.relation.oid, &claims.role);
+            last.rights = known
+                .filter(|rights| !rights.needs_row(change) || FailPoint::ShowsHiddenTables.is_on())
+                .cloned();
+            last.claims = Some(Arc::clone(claims));
+        }
+        last.rights.clone()
+    }
+
+    /// The binding at `place` with its subscription, if it gets the change at `position`.
     fn receiver(
         &self,
         lane: Lane,
         place: BindingIndex,
         position: Position,
-        hides_rows: bool,
-    ) -> Option<(BindingKey, SubscriptionKey, bool)> {
+    ) -> Option<(BindingKey, SubscriptionKey)> {
         let key = self.bindings.key_at(place.0)?;
         let binding = self.bindings.get(key)?;
-        if hides_rows && !binding.bypasses_row_security && !FailPoint::ShowsHiddenTables.is_on() {
-            return None;
-        }
         let started = lane == Lane::Live || binding.starts_before(position);
-        let subscription = self
-            .subscriptions
+        self.subscriptions
             .get(binding.subscription)
             .filter(|it| started && lane.carries(it))?;
-        let overtakes = FailPoint::OvertakesHeldChanges.is_on();
-        let is_alone =
-            subscription.bindings.len() == 1 && (subscription.held.is_none() || overtakes);
-        Some((key, binding.subscription, is_alone))
+        Some((key, binding.subscription))
     }
 
     fn filters(&self, lane: Lane, list: crate::registry::ListId) -> Option<Arc<[FilterTest]>> {
@@ -152,32 +185,34 @@ impl Engine {
         let Some(subscription) = self.subscriptions.get(key) else {
             return;
         };
-        let undecided = run.iter().any(|(_, (_, tests))| tests.is_some());
+        let is_decided = |(_, found): &(_, Found)| found.tests.is_none() && found.rights.is_some();
+        let view = run[0].1.rights.as_ref().map(Arc::clone).map(View::logged);
         let overtakes = FailPoint::OvertakesHeldChanges.is_on();
-        if undecided || (subscription.held.is_some() && !overtakes) {
-            let found: SmallVec<[Found; 2]> = run.iter().map(|(_, found)| found.clone()).collect();
-            self.hold(key, page, index, &found);
-        } else {
-            let places: SmallVec<[BindingIndex; 4]> = run
-                .iter()
-                .map(|(_, (binding, _))| binding.place())
-                .collect();
-            self.deliver(key, page, index, &places, turn);
-            self.pace(
-                key,
-                page.position(&page.changes[index as usize]),
-                false,
-                turn,
-            );
+        match view {
+            Some(view)
+                if (subscription.held.is_none() || overtakes) && run.iter().all(is_decided) =>
+            {
+                let places: SmallVec<[BindingIndex; 4]> =
+                    run.iter().map(|(_, found)| found.binding.place()).collect();
+                self.deliver(key, (page, index), &view, &places, turn);
+                let position = page.position(&page.changes[index as usize]);
+                self.pace(key, position, false, turn);
+            }
+            Some(_) | None => {
+                let found: SmallVec<[Found; 2]> =
+                    run.iter().map(|(_, found)| found.clone()).collect();
+                self.hold(key, page, index, &found);
+            }
         }
     }
 
-    /// Sends one change for these bindings of one subscription: a parcel per column list.
+    /// Sends what `view` shows of one change to these bindings of one subscription: a parcel per
+    /// column list. One whose filters look at what is kept from it gets nothing.
     pub(super) fn deliver(
         &mut self,
         key: SubscriptionKey,
-        page: &Arc<Page>,
-        index: u32,
+        (page, index): (&Arc<Page>, u32),
+        view: &View,
         bindings: &[BindingIndex],
         turn: &mut Turn<'_>,
     ) {
@@ -187,7 +222,9 @@ impl Engine {
         let found = bindings
             .iter()
             .filter_map(|place| self.bindings.get(self.bindings.key_at(place.0)?));
-        let mut left: SmallVec<[_; 4]> = found.filter(|binding| binding.is_live()).collect();
+        let mut left: SmallVec<[_; 4]> = found
+            .filter(|binding| binding.is_live() && binding.filters_within(&view.rights))
+            .collect();
         while let Some(first) = left.first().copied() {
             let mut ids: SmallVec<[u32; 4]> = SmallVec::new();
             let mut cursor = false;
@@ -200,7 +237,7 @@ impl Engine {
                 }
                 !same
             });
-            let receivers = Receivers::new(&subscription.voice, &ids, &first.select, cursor);
+            let receivers = Receivers::new(&subscription.voice, &ids, &first.select, view, cursor);
             let parcel = self.encoder.encode(page, index, receivers);
             self.tally.deliveries += 1;
             self.tally.delivered_bytes += parcel.bytes() as u64;
@@ -245,10 +282,12 @@ impl Engine {
                 .get(key)
                 .is_some_and(|subscription| subscription.held.is_some())
             {
-                let found: SmallVec<[Found; 2]> = bindings
-                    .into_iter()
-                    .map(|binding| (binding, None))
-                    .collect();
+                let found = |binding| Found {
+                    binding,
+                    tests: None,
+                    rights: None,
+                };
+                let found: SmallVec<[Found; 2]> = bindings.into_iter().map(found).collect();
                 self.hold(key, page, index, &found);
             } else {
                 self.tell_refetch(

@@ -1,4 +1,5 @@
-//! Filters that only the database can decide, and the changes that wait for it.
+//! Filters that only the database can decide, and the changes that wait for it, or for a look at
+//! what may be seen of them.
 //!
 //! A channel with an undecided change keeps everything that follows in a queue of references, so
 //! that its changes leave in position order; channels without one are not concerned. The wait is
@@ -14,6 +15,7 @@ use smallvec::SmallVec;
 use super::{
     Engine, Turn,
     call::Call,
+    look::{Outlook, SpectatorKey},
     subscription::{BindingKey, Stage, SubscriptionKey},
     timer::Timer,
 };
@@ -23,6 +25,7 @@ use crate::{
     filter::FilterTest,
     ports::EvaluateError,
     registry::BindingIndex,
+    view::{Rights, View},
 };
 
 /// Changes held back on one shard, over all channels.
@@ -39,8 +42,30 @@ pub(super) struct Held {
     page: Arc<Page>,
     index: u32,
     binding: BindingKey,
-    /// What it waits for; `None` when it only waits for its turn.
+    /// The filters it waits for; `None` when they hold.
     evaluation: Option<EvaluationKey>,
+    sight: Sight,
+}
+
+/// What the channel may see of a held change.
+#[derive(Debug)]
+enum Sight {
+    /// What its rights say.
+    Known(Arc<Rights>),
+    /// Whatever comes of a look, at this place of it.
+    Asked(SpectatorKey, u32),
+    /// It is a hole.
+    Nothing,
+}
+
+/// A binding that a change concerns.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) binding: BindingKey,
+    /// The filters that are still to be decided.
+    pub(super) tests: Option<Arc<[FilterTest]>>,
+    /// The rights that decide; `None` where only a look can tell.
+    pub(super) rights: Option<Arc<Rights>>,
 }
 
 /// One question to the database: which of these changes pass these filters?
@@ -68,10 +93,11 @@ enum State {
 }
 
 /// What a held change may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Decision {
     Wait,
-    Deliver,
+    /// As this view shows it; a hole has none.
+    Deliver(Option<View>),
     Drop,
     Fail,
 }
@@ -125,9 +151,10 @@ impl Evaluations {
         key
     }
 
+    /// What the filters of a held change say; `Deliver` when they hold.
     fn decide(&self, held: &Held) -> Decision {
         let Some(key) = held.evaluation else {
-            return Decision::Deliver;
+            return Decision::Deliver(None);
         };
         let Some(evaluation) = self.all.get(key) else {
             return Decision::Fail;
@@ -138,7 +165,7 @@ impl Evaluations {
             State::Decided(verdicts) => {
                 let place = evaluation.changes.binary_search(&held.index).ok();
                 match place.and_then(|place| verdicts.get(place)) {
-                    Some(true) => Decision::Deliver,
+                    Some(true) => Decision::Deliver(None),
                     Some(false) => Decision::Drop,
                     None => Decision::Fail,
                 }
@@ -193,23 +220,67 @@ impl Engine {
         key: SubscriptionKey,
         page: &Arc<Page>,
         index: u32,
-        found: &[(BindingKey, Option<Arc<[FilterTest]>>)],
+        found: &[Found],
     ) {
         let Some(subscription) = self.subscriptions.get_mut(key) else {
             return;
         };
+        let is_hole = page.changes[index as usize].operation == Operation::Hole;
         let queue = subscription.held.get_or_insert_default();
-        for (binding, tests) in found {
-            let evaluation = tests
+        for found in found {
+            let evaluation = found
+                .tests
                 .as_ref()
                 .map(|tests| self.evaluations.collect(page, index, tests, key));
+            let sight = match &found.rights {
+                _ if is_hole => Sight::Nothing,
+                Some(rights) => Sight::Known(Arc::clone(rights)),
+                None => {
+                    let claims = &subscription.claims;
+                    let (spectator, place) = self.looks.collect(page, index, claims, key);
+                    Sight::Asked(spectator, place)
+                }
+            };
             self.evaluations.held += 1;
             queue.push_back(Held {
                 page: Arc::clone(page),
                 index,
-                binding: *binding,
+                binding: found.binding,
                 evaluation,
+                sight,
             });
+        }
+    }
+
+    /// What a held change may do: its filters hold, and it may be seen.
+    fn decide_held(&self, held: &Held) -> Decision {
+        let filters = self.evaluations.decide(held);
+        let change = &held.page.changes[held.index as usize];
+        let sight = match &held.sight {
+            Sight::Nothing => return filters,
+            Sight::Known(rights) => Decision::Deliver(Some(View::logged(Arc::clone(rights)))),
+            Sight::Asked(spectator, place) => {
+                match self.looks.outlook(*spectator, *place, change) {
+                    Outlook::Wait => Decision::Wait,
+                    Outlook::Hidden => Decision::Drop,
+                    Outlook::Failed => Decision::Fail,
+                    Outlook::Seen(view) => Decision::Deliver(Some(view)),
+                }
+            }
+        };
+        match (filters, sight) {
+            (Decision::Drop, _) | (_, Decision::Drop) => Decision::Drop,
+            (Decision::Wait, _) | (_, Decision::Wait) => Decision::Wait,
+            (Decision::Fail, _) | (_, Decision::Fail) => Decision::Fail,
+            (Decision::Deliver(_), sight @ Decision::Deliver(_)) => sight,
+        }
+    }
+
+    /// `held` left its queue.
+    fn let_go(&mut self, held: &Held) {
+        self.evaluations.let_go(held);
+        if let Sight::Asked(spectator, _) = held.sight {
+            self.looks.let_go(spectator);
         }
     }
 
@@ -295,44 +366,46 @@ impl Engine {
     }
 
     /// Sends what a subscription holds, up to the first change that is still undecided.
-    fn release(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
+    pub(super) fn release(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
         let mut failed: Option<(Position, SmallVec<[BindingKey; 2]>)> = None;
         while let Some(run) = self.take_decided(key) {
             let (page, index) = (Arc::clone(&run[0].0.page), run[0].0.index);
             let change = &page.changes[index as usize];
-            let of = |wanted| {
-                run.iter()
-                    .filter(move |(_, decision)| *decision == wanted)
-                    .map(|(held, _)| held.binding)
-            };
-            for binding in of(Decision::Fail) {
-                let (position, bindings) =
-                    failed.get_or_insert_with(|| (page.end, SmallVec::new()));
-                *position = page.position(change);
-                if !bindings.contains(&binding) {
-                    bindings.push(binding);
+            let position = page.position(change);
+            let mut deliver: SmallVec<[BindingKey; 2]> = SmallVec::new();
+            let mut seen = None;
+            for (held, decision) in run {
+                match decision {
+                    Decision::Deliver(view) => {
+                        deliver.push(held.binding);
+                        // The same for all of them: they have the same claims.
+                        seen = view;
+                    }
+                    Decision::Fail => {
+                        let (at, bindings) =
+                            failed.get_or_insert_with(|| (position, SmallVec::new()));
+                        *at = position;
+                        if !bindings.contains(&held.binding) {
+                            bindings.push(held.binding);
+                        }
+                    }
+                    Decision::Drop | Decision::Wait => {}
                 }
             }
-            let deliver: SmallVec<[BindingIndex; 2]> =
-                of(Decision::Deliver).map(BindingKey::place).collect();
             if deliver.is_empty() {
                 continue;
             }
             if let Some((position, bindings)) = failed.take() {
                 self.tell_refetch(key, &bindings, RefetchReason::Authorization, position, turn);
             }
-            if change.operation == Operation::Hole {
-                let bindings: SmallVec<[BindingKey; 2]> = of(Decision::Deliver).collect();
-                self.tell_refetch(
-                    key,
-                    &bindings,
-                    RefetchReason::Hole,
-                    page.position(change),
-                    turn,
-                );
-            } else {
-                self.deliver(key, &page, index, &deliver, turn);
-                self.pace(key, page.position(change), true, turn);
+            match seen {
+                None => self.tell_refetch(key, &deliver, RefetchReason::Hole, position, turn),
+                Some(view) => {
+                    let places: SmallVec<[BindingIndex; 2]> =
+                        deliver.into_iter().map(BindingKey::place).collect();
+                    self.deliver(key, (&page, index), &view, &places, turn);
+                    self.pace(key, position, true, turn);
+                }
             }
         }
         if let Some((position, bindings)) = failed {
@@ -342,25 +415,27 @@ impl Engine {
 
     /// Takes all entries of the first held change out of the queue, if all of them are decided.
     fn take_decided(&mut self, key: SubscriptionKey) -> Option<SmallVec<[(Held, Decision); 2]>> {
-        let subscription = self.subscriptions.get_mut(key)?;
-        let queue = subscription.held.as_mut()?;
+        let subscription = self.subscriptions.get(key)?;
+        let queue = subscription.held.as_ref()?;
         let first = queue.front()?;
         let same = |held: &Held| Arc::ptr_eq(&held.page, &first.page) && held.index == first.index;
         let decisions: SmallVec<[Decision; 2]> = queue
             .iter()
             .take_while(|held| same(held))
-            .map(|held| self.evaluations.decide(held))
+            .map(|held| self.decide_held(held))
             .collect();
         if decisions.contains(&Decision::Wait) {
             return None;
         }
+        let subscription = self.subscriptions.get_mut(key)?;
+        let queue = subscription.held.as_mut()?;
         let run: SmallVec<[(Held, Decision); 2]> =
             queue.drain(..decisions.len()).zip(decisions).collect();
         if queue.is_empty() {
             subscription.held = None;
         }
         for (held, _) in &run {
-            self.evaluations.let_go(held);
+            self.let_go(held);
         }
         Some(run)
     }
@@ -375,7 +450,7 @@ impl Engine {
             .into_iter()
             .flat_map(|queue: Box<VecDeque<Held>>| *queue)
         {
-            self.evaluations.let_go(&held);
+            self.let_go(&held);
         }
     }
 

@@ -42,6 +42,7 @@ impl Engine {
                 // Nobody is live yet, and where the page starts is not known.
                 None => self.reach(page.end, turn),
                 Some(at) if at < page.end => {
+                    self.rights.notice(&page);
                     self.ring.push(Arc::clone(&page));
                     self.live.page = Some(page);
                 }

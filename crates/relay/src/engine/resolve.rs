@@ -38,6 +38,8 @@ struct Asked {
     waiting: Vec<(BindingKey, u32)>,
     /// The catalog has changed since: a refusal may be out of date.
     stale: bool,
+    /// Of what was known of rights then.
+    generation: u64,
 }
 
 fn name(spec: &Arc<BindingSpec>, claims: &Arc<Claims>) -> (usize, usize) {
@@ -77,6 +79,7 @@ impl Engine {
                     claims: Arc::clone(claims),
                     waiting: Vec::new(),
                     stale: false,
+                    generation: self.rights.generation(),
                 }
             });
         asked.waiting.push((key, binding.asked));
@@ -97,8 +100,18 @@ impl Engine {
                 spec: Arc::clone(&asked.spec),
                 claims: Arc::clone(&asked.claims),
             });
+            asked.generation = self.rights.generation();
             self.resolutions.asked.insert(name(spec, claims), asked);
             return;
+        }
+        if let Ok(ResolvedBinding {
+            relation: Some(oid),
+            rights: Some(rights),
+            ..
+        }) = outcome
+        {
+            self.rights
+                .hear(*oid, &claims.role, rights, asked.generation);
         }
         for (key, question) in asked.waiting {
             let Some(binding) = self.bindings.get(key) else {
@@ -332,6 +345,7 @@ impl Engine {
 
     /// Asks again for what the catalog may have changed.
     pub(super) fn catalog_changed(&mut self) {
+        self.rights.forget();
         for asked in self.resolutions.asked.values_mut() {
             asked.stale = true;
         }

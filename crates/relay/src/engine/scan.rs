@@ -221,6 +221,7 @@ impl Engine {
         };
         match outcome {
             Ok(Replay { pages, reached }) => {
+                pages.iter().for_each(|page| self.rights.notice(page));
                 let is_stuck = scan.proven && pages.is_empty() && reached <= scan.at;
                 scan.proven = true;
                 if is_stuck {

@@ -11,6 +11,7 @@ use crate::{
     filter::{FilterTest, ResolvedBinding},
     ports::Claims,
     registry::{BindingIndex, Interest, Scope},
+    view::Rights,
 };
 
 /// Names a [`Subscription`].
@@ -100,7 +101,6 @@ pub(super) struct Binding {
     /// What it resolved to; meaningless unless live.
     relation: Option<u32>,
     tests: Arc<[FilterTest]>,
-    pub(super) bypasses_row_security: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +177,6 @@ impl Binding {
             start: Start::Head,
             relation: None,
             tests: none,
-            bypasses_row_security: false,
         }
     }
 
@@ -186,7 +185,6 @@ impl Binding {
         self.retries = 0;
         self.relation = resolved.relation;
         self.tests = tests;
-        self.bypasses_row_security = resolved.bypasses_row_security;
     }
 
     /// What it listens to, once resolved.
@@ -203,6 +201,11 @@ impl Binding {
             event: self.spec.event,
             tests: &self.tests,
         }
+    }
+
+    /// Whether its filters look at nothing that these rights keep from it.
+    pub(super) fn filters_within(&self, rights: &Rights) -> bool {
+        self.tests.iter().all(|test| rights.covers(&test.column))
     }
 
     pub(super) fn is_wildcard(&self) -> bool {

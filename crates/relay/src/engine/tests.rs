@@ -1,6 +1,6 @@
 //! Promises that one sequence of events shows; the simulation looks for all others.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use pgrelay_protocol::{CursorKey, FilterOp, RefetchReason, TokenError, Vsn, client_frame};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use crate::{
     outlet::{Goodbye, Parcel},
     ports::{BindingError, EvaluateError, FeedEvent},
     testing::{change, page, position, table},
+    view::{Glance, Rights, Sight, Viewer},
 };
 
 struct Tokens;
@@ -59,6 +60,9 @@ impl Outlets for Sent {
 
 struct Stage {
     engine: Engine,
+    calls: VecDeque<Call>,
+    /// What every role may see, whenever the engine asks; `None`: the test answers.
+    rights: Option<Arc<Rights>>,
     sent: Sent,
     now: Now,
     relation: Arc<Relation>,
@@ -77,6 +81,8 @@ impl Stage {
         };
         let mut stage = Self {
             engine: Engine::new(config, Arc::new(Tokens)),
+            calls: VecDeque::new(),
+            rights: Some(Arc::new(Rights::all())),
             sent: Sent::default(),
             now,
             relation: table(1, "t", columns).into(),
@@ -95,6 +101,29 @@ impl Stage {
         let (engine, mut turn) = self.turn();
         engine.feed(event, &mut turn);
         while engine.step(&mut turn) {}
+        self.collect();
+    }
+
+    /// Takes the engine's calls; looks are answered where the test leaves that to the stage.
+    fn collect(&mut self) {
+        while let Some(call) = self.engine.next_call() {
+            match (call, &self.rights) {
+                (Call::Look { key, viewers, .. }, Some(rights)) => {
+                    let sight = Sight {
+                        rights: vec![(1, Arc::clone(rights))],
+                        rows: Vec::new(),
+                    };
+                    let outcome = Ok(vec![Ok(sight); viewers.len()]);
+                    self.answer(Answer::Looked { key, outcome });
+                }
+                (call, _) => self.calls.push_back(call),
+            }
+        }
+    }
+
+    fn next_call(&mut self) -> Option<Call> {
+        self.collect();
+        self.calls.pop_front()
     }
 
     /// A batch of these changes, written as in [`change`].
@@ -142,7 +171,7 @@ impl Stage {
         &mut self,
         answer: impl Fn(&Claims) -> Result<ResolvedBinding, BindingError>,
     ) -> usize {
-        let calls: Vec<_> = std::iter::from_fn(|| self.engine.next_call()).collect();
+        let calls: Vec<_> = std::iter::from_fn(|| self.next_call()).collect();
         let count = calls.len();
         for call in calls {
             let Call::Resolve { spec, claims } = call else {
@@ -162,11 +191,12 @@ impl Stage {
         let (engine, mut turn) = self.turn();
         engine.answer(answer, &mut turn);
         while engine.step(&mut turn) {}
+        self.collect();
     }
 
     /// The evaluation that was asked for.
     fn evaluation(&mut self) -> (EvaluationKey, Vec<u32>) {
-        match self.engine.next_call() {
+        match self.next_call() {
             Some(Call::Evaluate { key, changes, .. }) => (key, changes),
             other => unreachable!("{other:?}"),
         }
@@ -205,7 +235,7 @@ fn everything() -> ResolvedBinding {
     ResolvedBinding {
         relation: Some(1),
         tests: Arc::new([]),
-        bypasses_row_security: false,
+        rights: None,
     }
 }
 
@@ -414,21 +444,6 @@ fn what_cannot_be_decided_in_time_is_told_to_those_who_ask_for_cursors() {
 }
 
 #[test]
-fn rows_under_row_security_go_only_to_roles_that_bypass_it() {
-    let mut stage = Stage::new("rls id:int8:pk v:int8");
-    let bypasses = ResolvedBinding {
-        bypasses_row_security: true,
-        ..everything()
-    };
-    let sees = stage.joined(&entry(), &bypasses);
-    let other = json!([{"schema": "public", "table": "t", "event": "INSERT"}]);
-    let sees_nothing = stage.joined(&other, &everything());
-    stage.commit(2, &[r#"I {"id":1,"v":1}"#]);
-    assert_eq!(stage.take(sees), ["1"]);
-    assert_eq!(stage.take(sees_nothing), [] as [&str; 0]);
-}
-
-#[test]
 fn bindings_with_other_columns_get_a_frame_of_their_own() {
     let mut stage = Stage::new(COLUMNS);
     let entries = json!([
@@ -535,4 +550,221 @@ fn a_client_that_is_gone_leaves_nothing_behind() {
     assert_eq!((engine.subscriptions.len(), engine.bindings.len()), (0, 0));
     assert_eq!(engine.evaluations.held, 0);
     assert!(engine.live.registry.is_empty());
+}
+
+impl Stage {
+    /// A stage whose looks the test answers.
+    fn looking(columns: &str) -> Self {
+        let mut stage = Self::new(columns);
+        stage.rights = None;
+        stage
+    }
+
+    /// Somebody with these claims, who asked for everything with cursors.
+    fn viewer(&mut self, role: &str) -> ClientKey {
+        let client = self.engine.connect(Vsn::V2, role, claims(role));
+        self.join(
+            client,
+            &json!([{"schema": "public", "table": "t", "since": "now"}]),
+        );
+        self.resolve(|_| Ok(everything()));
+        self.take(client);
+        client
+    }
+
+    /// The look that was asked for, if one was.
+    fn look(&mut self) -> Option<(RoundKey, Arc<[Glance]>, Vec<Viewer>)> {
+        match self.next_call()? {
+            Call::Look {
+                key,
+                changes,
+                viewers,
+            } => Some((key, changes, viewers)),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    fn looked(&mut self, key: RoundKey, sights: Vec<Result<Sight, EvaluateError>>) {
+        self.answer(Answer::Looked {
+            key,
+            outcome: Ok(sights),
+        });
+    }
+}
+
+/// These places, by the policies of table 1.
+fn sees(places: &[u32]) -> Result<Sight, EvaluateError> {
+    let rights = Rights {
+        policies: true,
+        row_security: true,
+        ..Rights::all()
+    };
+    Ok(Sight {
+        rights: vec![(1, Arc::new(rights))],
+        rows: places.iter().map(|place| (*place, None)).collect(),
+    })
+}
+
+fn failed() -> Result<Sight, EvaluateError> {
+    Err(EvaluateError("raised".to_owned()))
+}
+
+#[test]
+fn policies_decide_for_each_role_and_claims() {
+    let mut stage = Stage::looking(COLUMNS);
+    let (ann, bob) = (stage.viewer("ann"), stage.viewer("bob"));
+    stage.commit(2, &[r#"I {"id":1,"v":1}"#, r#"I {"id":2,"v":2}"#]);
+    let (key, changes, viewers) = stage.look().unwrap();
+    assert_eq!((changes.len(), viewers.len()), (2, 2));
+    let answer = |viewer: &Viewer| {
+        sees(if &*viewer.claims.role == "ann" {
+            &[0]
+        } else {
+            &[1]
+        })
+    };
+    stage.looked(key, viewers.iter().map(answer).collect());
+    assert_eq!(
+        (stage.take(ann), stage.take(bob)),
+        (vec!["1".to_owned()], vec!["2".to_owned()])
+    );
+}
+
+#[test]
+fn deletions_wait_for_what_came_before_them() {
+    let mut stage = Stage::looking(COLUMNS);
+    let client = stage.viewer("ann");
+    stage.commit(2, &[r#"I {"id":1,"v":1}"#]);
+    let (key, ..) = stage.look().unwrap();
+    stage.looked(key, vec![sees(&[0])]);
+    stage.take(client);
+    stage.commit(3, &[r#"I {"id":2,"v":1}"#, r#"D {"id":2,"v":1}"#]);
+    assert_eq!(stage.take(client), [""; 0]);
+    let (key, changes, _) = stage.look().unwrap();
+    assert_eq!(changes.len(), 1, "a deletion has no row to look at");
+    stage.looked(key, vec![sees(&[])]);
+    assert_eq!(
+        stage.take(client),
+        ["2"],
+        "the deletion, of a row it never saw"
+    );
+}
+
+#[test]
+fn what_comes_while_the_database_answers_is_one_question() {
+    let mut stage = Stage::looking(COLUMNS);
+    let client = stage.viewer("ann");
+    stage.commit(2, &[r#"I {"id":1,"v":1}"#]);
+    let (key, ..) = stage.look().unwrap();
+    stage.commit(3, &[r#"I {"id":2,"v":1}"#]);
+    stage.commit(4, &[r#"I {"id":3,"v":1}"#]);
+    assert!(stage.look().is_none());
+    stage.looked(key, vec![sees(&[0])]);
+    assert_eq!(stage.take(client), ["1"]);
+    let (key, changes, viewers) = stage.look().unwrap();
+    assert_eq!((changes.len(), &*viewers[0].places), (2, &[0, 1][..]));
+    stage.looked(key, vec![sees(&[1])]);
+    assert_eq!(stage.take(client), ["3"]);
+}
+
+#[test]
+fn a_viewer_that_fails_does_not_stop_the_others() {
+    let mut stage = Stage::looking(COLUMNS);
+    let (ann, bob) = (stage.viewer("ann"), stage.viewer("bob"));
+    stage.commit(2, &[r#"I {"id":1,"v":1}"#]);
+    let (key, _, viewers) = stage.look().unwrap();
+    let answer = |viewer: &Viewer| {
+        if &*viewer.claims.role == "ann" {
+            failed()
+        } else {
+            sees(&[0])
+        }
+    };
+    stage.looked(key, viewers.iter().map(answer).collect());
+    assert_eq!(stage.take(bob), ["1"]);
+    stage.commit(3, &[r#"I {"id":2,"v":1}"#]);
+    // Each asks by itself now.
+    let mut asked = Vec::new();
+    while let Some((key, _, viewers)) = stage.look() {
+        assert_eq!(viewers.len(), 1);
+        let is_ann = &*viewers[0].claims.role == "ann";
+        asked.push(is_ann);
+        stage.looked(key, vec![if is_ann { failed() } else { sees(&[0]) }]);
+    }
+    asked.sort_unstable();
+    assert_eq!(asked, [false, true]);
+    assert_eq!(stage.take(bob), ["2"]);
+    assert_eq!(stage.take(ann), [""; 0]);
+    // It never succeeds.
+    for _ in 0..40 {
+        stage.pass(Duration::from_millis(100));
+        while let Some((key, ..)) = stage.look() {
+            stage.looked(key, vec![failed()]);
+        }
+    }
+    let told = stage.take(ann);
+    assert!(
+        told.iter().all(|line| line == "must_refetch authorization"),
+        "{told:?}"
+    );
+    assert!(!told.is_empty());
+    assert_eq!(stage.engine.evaluations.held, 0);
+}
+
+#[test]
+fn who_succeeds_again_is_asked_with_the_others() {
+    let mut stage = Stage::looking(COLUMNS);
+    let (ann, bob) = (stage.viewer("ann"), stage.viewer("bob"));
+    stage.commit(2, &[r#"I {"id":1,"v":1}"#]);
+    let (key, ..) = stage.look().unwrap();
+    stage.looked(key, vec![failed(), sees(&[0])]);
+    let (key, _, viewers) = stage.look().unwrap();
+    assert_eq!(viewers.len(), 1);
+    stage.looked(key, vec![sees(&[0])]);
+    assert_eq!(
+        (stage.take(ann), stage.take(bob)),
+        (vec!["1".to_owned()], vec!["1".to_owned()])
+    );
+    stage.commit(3, &[r#"I {"id":2,"v":1}"#]);
+    let (_, _, viewers) = stage.look().unwrap();
+    assert_eq!(viewers.len(), 2);
+}
+
+#[test]
+fn rights_are_asked_again_when_the_table_is_seen_with_another_definition() {
+    let mut stage = Stage::looking(COLUMNS);
+    let client = stage.viewer("ann");
+    let open = || {
+        Ok(Sight {
+            rights: vec![(1, Arc::new(Rights::all()))],
+            rows: Vec::new(),
+        })
+    };
+    stage.commit(2, &[r#"I {"id":1,"v":1}"#]);
+    let (key, ..) = stage.look().unwrap();
+    stage.looked(key, vec![open()]);
+    stage.commit(3, &[r#"I {"id":2,"v":1}"#]);
+    assert_eq!(
+        stage.take(client),
+        ["1", "2"],
+        "nothing is asked while rights are known"
+    );
+    stage.relation = table(1, "t", COLUMNS).into();
+    stage.commit(4, &[r#"I {"id":3,"v":1}"#]);
+    let (key, ..) = stage.look().unwrap();
+    stage.looked(key, vec![sees(&[])]);
+    assert_eq!(stage.take(client), [""; 0]);
+    stage.feed(FeedEvent::CatalogChanged);
+    stage.commit(5, &[r#"D {"id":3,"v":1}"#]);
+    assert!(stage.look().is_some());
+}
+
+#[test]
+fn a_table_that_is_gone_tells_nothing() {
+    let mut stage = Stage::looking(COLUMNS);
+    let client = stage.viewer("ann");
+    stage.commit(2, &[r#"I {"id":1,"v":1}"#]);
+    let (key, ..) = stage.look().unwrap();
+    stage.looked(key, vec![Ok(Sight::default())]);
+    assert_eq!(stage.take(client), [""; 0]);
 }

@@ -3,6 +3,7 @@
 use super::{
     ClientKey, Engine, Turn,
     hold::EvaluationKey,
+    look::RoundKey,
     scan::ScanKey,
     subscription::{BindingKey, SubscriptionKey},
 };
@@ -23,6 +24,10 @@ pub(super) enum Timer {
     EvaluateAgain(EvaluationKey),
     /// An evaluation has taken too long.
     EvaluationOver(EvaluationKey),
+    /// A look that failed is tried again.
+    LookAgain(RoundKey),
+    /// A look has taken too long.
+    LookOver(RoundKey),
     /// A log that could not be read is tried again.
     ReadAgain(ScanKey),
     /// A channel has waited long enough for the database to be followed.
@@ -42,10 +47,13 @@ impl Engine {
                 Timer::Checkpoint(subscription) => self.checkpoint(subscription, turn),
                 Timer::EvaluateAgain(evaluation) => self.ask_evaluation(evaluation),
                 Timer::EvaluationOver(evaluation) => self.evaluation_over(evaluation, turn),
+                Timer::LookAgain(round) => self.look(round),
+                Timer::LookOver(round) => self.look_over(round, turn),
                 Timer::ReadAgain(scan) => self.read_again(scan),
                 Timer::ReadyOver(client, incarnation) => self.ready_over(client, incarnation, turn),
             }
         }
+        self.ask_looks(turn);
     }
 
     /// When [`Self::tick`] has to be called next.

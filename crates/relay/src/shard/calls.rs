@@ -37,7 +37,7 @@ impl Calls {
     pub(super) fn ask(&mut self, call: Call) {
         let is_joining = match call {
             Call::Resolve { .. } | Call::Channel { .. } | Call::Messages { .. } => true,
-            Call::Evaluate { .. } | Call::Read { .. } => false,
+            Call::Evaluate { .. } | Call::Look { .. } | Call::Read { .. } => false,
         };
         if is_joining && self.joining >= JOINING_MAX {
             self.waiting.push_back(call);
@@ -101,6 +101,16 @@ impl Calls {
                     .map(move |outcome| Answer::Evaluated { key, outcome })
                     .boxed()
             }
+            Call::Look {
+                key,
+                changes,
+                viewers,
+            } => {
+                let outcome = self.ports.authorizer.look(changes, viewers);
+                outcome
+                    .map(move |outcome| Answer::Looked { key, outcome })
+                    .boxed()
+            }
             Call::Read {
                 key,
                 after,
@@ -122,7 +132,7 @@ impl Calls {
         };
         let was_joining = match answer {
             Answer::Resolved { .. } | Answer::Channel { .. } | Answer::Messages { .. } => true,
-            Answer::Evaluated { .. } | Answer::Read { .. } => false,
+            Answer::Evaluated { .. } | Answer::Looked { .. } | Answer::Read { .. } => false,
         };
         if was_joining {
             self.joining -= 1;

@@ -7,11 +7,10 @@ use pgrelay_protocol::Position;
 use crate::change::{Change, Column, Operation, Page, Relation, Rendering, Row};
 
 /// A table of schema `public`. `columns` are `name:type[:flag...]` separated by blanks, with flags
-/// `pk`, `identity`, `finite` and `hex`; the words `full` (replica identity) and `rls` in front.
+/// `pk`, `identity`, `finite` and `hex`; the word `full` (replica identity) in front.
 #[must_use]
 pub fn table(oid: u32, name: &str, columns: &str) -> Relation {
-    let words = |word: &str| columns.split(' ').any(|other| other == word);
-    let (identity_full, row_security) = (words("full"), words("rls"));
+    let identity_full = columns.split(' ').any(|word| word == "full");
     let columns = columns
         .split(' ')
         .filter(|word| word.contains(':'))
@@ -41,7 +40,6 @@ pub fn table(oid: u32, name: &str, columns: &str) -> Relation {
         schema,
         table,
         columns: columns.collect(),
-        row_security,
         identity_full,
     }
 }

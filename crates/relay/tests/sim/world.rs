@@ -7,17 +7,16 @@ use pgrelay_relay::{
     Config,
     engine::{Answer, Call, ClientKey, Engine, Now, Turn},
     outlet::{Goodbye, Outlets, Parcel},
-    ports::{
-        BindingError, ChannelRights, Claims, EvaluateError, FeedEvent, ReplayError, TokenVerifier,
-    },
+    ports::{BindingError, Claims, EvaluateError, FeedEvent, ReplayError, TokenVerifier},
     testing,
+    view::{Glance, Sight, Viewer},
 };
 use tokio::time::Instant;
 
 use crate::{
     client::{Client, Told},
     random::Random,
-    truth::{TABLES, Truth, Wish, evaluate, resolve},
+    truth::{TABLES, Truth, Wish, evaluate, look, resolve},
 };
 
 /// Parcels that make an outlet full, and those it can hold at all.
@@ -335,7 +334,7 @@ impl World {
         let place = self.random.below(self.calls.len());
         let call = self.calls.swap_remove(place);
         if self.fate.slow_database
-            && matches!(call, Call::Evaluate { .. })
+            && matches!(call, Call::Evaluate { .. } | Call::Look { .. })
             && self.random.chance(10)
         {
             // The answer never comes.
@@ -376,20 +375,20 @@ impl World {
                 };
                 Answer::Evaluated { key, outcome }
             }
-            Call::Channel { topic, claims } => Answer::Channel {
-                topic,
-                claims,
-                outcome: Ok(ChannelRights::default()),
-            },
-            Call::Messages {
-                client,
-                incarnation,
-                ..
-            } => Answer::Messages {
-                client,
-                incarnation,
-                outcome: Ok(Vec::new()),
-            },
+            // Nobody here joins a private channel.
+            Call::Channel { .. } | Call::Messages { .. } => return,
+            Call::Look {
+                key,
+                changes,
+                viewers,
+            } => {
+                let outcome = if fails {
+                    Err(EvaluateError("away".to_owned()))
+                } else {
+                    Ok(viewers.iter().map(|it| self.look(&changes, it)).collect())
+                };
+                Answer::Looked { key, outcome }
+            }
             Call::Read { key, after, .. } => {
                 let outcome = if fails {
                     Err(ReplayError::Unavailable("away".to_owned()))
@@ -401,6 +400,14 @@ impl World {
         };
         let (engine, mut turn) = self.turn();
         engine.answer(answer, &mut turn);
+    }
+
+    /// The policies of one viewer may fail while everything else works.
+    fn look(&mut self, changes: &[Glance], viewer: &Viewer) -> Result<Sight, EvaluateError> {
+        if self.fate.outages && self.random.chance(10) {
+            return Err(EvaluateError("raised".to_owned()));
+        }
+        Ok(look(changes, viewer))
     }
 
     fn let_read(&mut self) {

@@ -21,7 +21,7 @@ use pgrelay_relay::{
 };
 use serde_json::json;
 
-use super::{answer::supabase_error, events::bearer};
+use super::{answer::supabase_error, bearer};
 use crate::clock::unix_now;
 use batch::{Batch, Message};
 

@@ -34,9 +34,9 @@ use crate::{
     clock::unix_now,
     tasks::{Group, Tasks},
 };
+pub(crate) use query::bearer;
 
 use query::EventQuery;
-pub(super) use query::bearer;
 
 /// Time between two signs of life on a silent stream; proxies cut at 30 s or later.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);

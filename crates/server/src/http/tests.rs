@@ -12,6 +12,7 @@ use pgrelay_relay::{
         Authorizer, BindingError, ChangeLog, ChannelError, ChannelRights, Claims, EvaluateError,
         MessageLog, Replay, ReplayError, StoredMessage,
     },
+    view::{Glance, Sight, Viewer},
 };
 use serde_json::json;
 use tokio::{
@@ -83,6 +84,14 @@ impl Authorizer for Nowhere {
         _: Vec<u32>,
         _: Arc<[FilterTest]>,
     ) -> BoxFuture<'static, Result<Vec<bool>, EvaluateError>> {
+        async { Err(EvaluateError("nowhere".to_owned())) }.boxed()
+    }
+
+    fn look(
+        &self,
+        _: Arc<[Glance]>,
+        _: Vec<Viewer>,
+    ) -> BoxFuture<'static, Result<Vec<Result<Sight, EvaluateError>>, EvaluateError>> {
         async { Err(EvaluateError("nowhere".to_owned())) }.boxed()
     }
 
@@ -318,6 +327,36 @@ async fn browsers_may_ask_from_any_origin() {
         assert!(allowed.split(',').any(|allowed| allowed == name), "{name}");
     }
     assert!(!headers.contains_key("access-control-allow-credentials"));
+}
+
+#[tokio::test]
+async fn browsers_may_do_what_the_chat_offers() {
+    let preflight = Request::options("/api/bookings/status")
+        .header("origin", "https://app.test")
+        .header("access-control-request-method", "PATCH")
+        .header(
+            "access-control-request-headers",
+            "idempotency-key,if-none-match",
+        )
+        .body(Body::empty())
+        .unwrap();
+    let response = answer(preflight).await;
+    let allows = |list: &str, name: &str| {
+        let allowed = response.headers()[list].to_str().unwrap();
+        assert!(allowed.split(',').any(|allowed| allowed == name), "{name}");
+    };
+    for method in ["PATCH", "DELETE"] {
+        allows("access-control-allow-methods", method);
+    }
+    for header in ["idempotency-key", "if-none-match"] {
+        allows("access-control-allow-headers", header);
+    }
+    let request = Request::get("/healthz").header("origin", "https://app.test");
+    let response = answer(request.body(Body::empty()).unwrap()).await;
+    let exposed = response.headers()["access-control-expose-headers"]
+        .to_str()
+        .unwrap();
+    assert_eq!(exposed, "etag,retry-after,idempotent-replayed");
 }
 
 #[tokio::test]

@@ -9,5 +9,6 @@ mod connect;
 mod ends;
 mod frames;
 mod joins;
+mod keys;
 mod speaker;
 mod tokens;

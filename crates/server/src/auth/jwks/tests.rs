@@ -139,3 +139,27 @@ fn only_urls_that_nobody_can_tamper_with_are_taken() {
         assert!(JwksSource::parse(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn tokens_are_checked_while_keys_are_replaced() {
+    let (document, token) = published("first");
+    let ring = Arc::new(KeyRing::new(KeySet::default()));
+    let first = KeySet::default().with_published(&document).unwrap();
+    ring.replace(first.clone());
+    let verifier =
+        Verifier::following(Arc::clone(&ring), ApiKeys::default(), TokenRules::default());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..5_000 {
+                ring.replace(first.clone());
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    assert!(verifier.verify(&token, NOW).is_ok());
+                }
+            });
+        }
+    });
+}
