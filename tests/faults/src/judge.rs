@@ -88,11 +88,7 @@ pub(crate) fn judge(memory: &Memory, truth: &Truth<'_>) -> Vec<Violation> {
     };
     // Before a history that ended, clients heard what is not true any more.
     let is_end = |event: &Event| matches!(event, Event::Refetch("epoch"));
-    let start = memory
-        .events
-        .iter()
-        .rposition(is_end)
-        .map_or(0, |it| it + 1);
+    let start = memory.events.iter().rposition(is_end).unwrap_or(0);
     for event in &memory.events[..start] {
         if let Event::Change(heard) = event {
             case.is_for_it(heard);

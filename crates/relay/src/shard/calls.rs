@@ -7,9 +7,11 @@ use std::{
 };
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use pgrelay_protocol::{BindingSpec, Topic};
 
 use crate::{
     engine::{Answer, Call},
+    ports::Claims,
     relay::Ports,
 };
 
@@ -57,47 +59,29 @@ impl Calls {
     fn start(&mut self, call: Call) {
         let authorizer = &self.ports.authorizer;
         let answer = match call {
-            Call::Resolve { spec, claims } => {
-                let outcome = authorizer.resolve(Arc::clone(&spec), Arc::clone(&claims));
-                outcome
-                    .map(move |outcome| Answer::Resolved {
-                        spec,
-                        claims,
-                        outcome,
-                    })
-                    .boxed()
-            }
-            Call::Channel { topic, claims } => {
-                let outcome = authorizer.channel(topic.clone(), Arc::clone(&claims));
-                outcome
-                    .map(move |outcome| Answer::Channel {
-                        topic,
-                        claims,
-                        outcome,
-                    })
-                    .boxed()
-            }
+            Call::Resolve { spec, claims } => self.resolve(spec, claims),
+            Call::Channel { topic, claims } => self.channel(topic, claims),
             Call::Messages {
                 client,
                 incarnation,
                 topic,
                 wish,
-            } => {
-                let outcome = self.ports.messages.replay(topic, wish.since_ms, wish.limit);
-                outcome
-                    .map(move |outcome| Answer::Messages {
-                        client,
-                        incarnation,
-                        outcome,
-                    })
-                    .boxed()
-            }
-            Call::LoadSession { client, session } => {
-                let outcome = self.ports.sessions.load(session);
-                outcome
-                    .map(move |outcome| Answer::SessionLoaded { client, outcome })
-                    .boxed()
-            }
+            } => self
+                .ports
+                .messages
+                .replay(topic, wish.since_ms, wish.limit)
+                .map(move |outcome| Answer::Messages {
+                    client,
+                    incarnation,
+                    outcome,
+                })
+                .boxed(),
+            Call::LoadSession { client, session } => self
+                .ports
+                .sessions
+                .load(session)
+                .map(move |outcome| Answer::SessionLoaded { client, outcome })
+                .boxed(),
             Call::SaveSession { session, place } => {
                 return self.ports.sessions.save(session, place);
             }
@@ -109,34 +93,58 @@ impl Calls {
                 page,
                 changes,
                 tests,
-            } => {
-                let outcome = authorizer.evaluate(page, changes, tests);
-                outcome
-                    .map(move |outcome| Answer::Evaluated { key, outcome })
-                    .boxed()
-            }
+            } => authorizer
+                .evaluate(page, changes, tests)
+                .map(move |outcome| Answer::Evaluated { key, outcome })
+                .boxed(),
             Call::Look {
                 key,
                 changes,
                 viewers,
-            } => {
-                let outcome = authorizer.look(changes, viewers);
-                outcome
-                    .map(move |outcome| Answer::Looked { key, outcome })
-                    .boxed()
-            }
+            } => authorizer
+                .look(changes, viewers)
+                .map(move |outcome| Answer::Looked { key, outcome })
+                .boxed(),
             Call::Read {
                 key,
                 after,
                 bytes_max,
-            } => {
-                let outcome = self.ports.log.read(after, bytes_max);
-                outcome
-                    .map(move |outcome| Answer::Read { key, outcome })
-                    .boxed()
-            }
+            } => self
+                .ports
+                .log
+                .read(after, bytes_max)
+                .map(move |outcome| Answer::Read { key, outcome })
+                .boxed(),
         };
         self.running.push(answer);
+    }
+
+    fn resolve(&self, spec: Arc<BindingSpec>, claims: Arc<Claims>) -> BoxFuture<'static, Answer> {
+        let outcome = self
+            .ports
+            .authorizer
+            .resolve(Arc::clone(&spec), Arc::clone(&claims));
+        outcome
+            .map(move |outcome| Answer::Resolved {
+                spec,
+                claims,
+                outcome,
+            })
+            .boxed()
+    }
+
+    fn channel(&self, topic: Topic, claims: Arc<Claims>) -> BoxFuture<'static, Answer> {
+        let outcome = self
+            .ports
+            .authorizer
+            .channel(topic.clone(), Arc::clone(&claims));
+        outcome
+            .map(move |outcome| Answer::Channel {
+                topic,
+                claims,
+                outcome,
+            })
+            .boxed()
     }
 
     /// The next answer, if there is one.
