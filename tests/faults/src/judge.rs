@@ -120,8 +120,8 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn fail(&mut self, kind: Kind, what: String) {
-        let what = format!("{}: {what}", self.memory.name);
+    fn fail(&mut self, kind: Kind, mut what: String) {
+        what.insert_str(0, &format!("{}: ", self.memory.name));
         self.found.push(Violation { kind, what });
     }
 

@@ -234,8 +234,8 @@ impl Memory {
         }
     }
 
-    pub(crate) fn notice(&mut self, kind: Kind, what: String) {
-        let what = format!("{}: {what}", self.name);
+    pub(crate) fn notice(&mut self, kind: Kind, mut what: String) {
+        what.insert_str(0, &format!("{}: ", self.name));
         self.noticed.push(Violation { kind, what });
     }
 }
