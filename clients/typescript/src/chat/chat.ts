@@ -335,9 +335,9 @@ export class Chat {
   /** The server has these, so nothing of them is left to send. */
   #confirm(messages: readonly ServerMessage[]): void {
     this.#timeline = confirm(this.#timeline, messages)
-    for (const { client_id } of messages) {
-      this.#outbox?.remove(client_id)
-      this.#settle(client_id)
+    for (const message of messages) {
+      this.#outbox?.remove(message.client_id, message)
+      this.#settle(message.client_id)
     }
     this.#update()
   }

@@ -11,6 +11,14 @@ export interface OutboxEvents {
   gone: string
 }
 
+/** What tabs tell each other: an item came or changed; one has gone, and what the server made of it; something may go on. */
+interface News {
+  put?: OutboxItem
+  gone?: string
+  message?: ServerMessage
+  wake?: boolean
+}
+
 export interface OutboxOptions {
   owner: string
   policy: OfflinePolicy
@@ -126,10 +134,10 @@ export class Outbox {
   }
 
   /** The server has it after all, or nobody wants it sent any more. */
-  remove(id: string): OutboxItem | undefined {
+  remove(id: string, message?: ServerMessage): OutboxItem | undefined {
     const item = this.#items.get(id)
     if (!item) return undefined
-    this.#discard(id)
+    this.#discard(id, message)
     this.#listeners.emit('gone', id)
     this.#wake()
     return item
@@ -155,7 +163,7 @@ export class Outbox {
     }
     if (this.#closed) return
     this.#tab = holdTab(this.isDurable ? `pgrelay-outbox:${owner}` : null, {
-      told: (message) => this.#told(message as { put?: OutboxItem; gone?: string; wake?: boolean }),
+      told: (message) => this.#told(message as News),
       // The tab that sent until now is gone; what it left is on disk.
       leads: () => void this.#read().then(() => this.#wake(), () => {}),
     })
@@ -169,13 +177,18 @@ export class Outbox {
     }
   }
 
-  #told({ put, gone, wake }: { put?: OutboxItem; gone?: string; wake?: boolean }): void {
+  #told({ put, gone, message, wake }: News): void {
     if (put && !this.#done.has(put.id)) {
       this.#items.set(put.id, put)
       this.#listeners.emit('changed', put)
       this.#pump(put.booking)
     }
-    if (gone && this.#forget(gone)) this.#listeners.emit('gone', gone)
+    const item = gone && this.#items.get(gone)
+    if (gone && this.#forget(gone) && item) {
+      // Its bubble stays: the tab that heard of it hands on what the server made of it.
+      if (message) this.#listeners.emit('sent', { item, message })
+      else this.#listeners.emit('gone', gone)
+    }
     if (wake || gone) this.#wake()
   }
 
@@ -192,10 +205,10 @@ export class Outbox {
     return this.#items.delete(id)
   }
 
-  #discard(id: string): void {
+  #discard(id: string, message?: ServerMessage): void {
     this.#forget(id)
     void this.#store.delete(id).catch(() => {})
-    this.#tab?.tell({ gone: id })
+    this.#tab?.tell({ gone: id, message })
   }
 
   async #keep(item: OutboxItem): Promise<void> {
@@ -242,7 +255,7 @@ export class Outbox {
   #sent(item: OutboxItem, message: ServerMessage): void {
     this.#busy.delete(item.booking)
     if (this.#closed) return
-    this.#discard(item.id)
+    this.#discard(item.id, message)
     this.#listeners.emit('sent', { item, message })
     this.#pump(item.booking)
   }
