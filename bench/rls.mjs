@@ -44,7 +44,7 @@ for (let number = 1; number <= subscribers; number += 50) {
 }
 
 const rows = () => Number(execFileSync('psql', ['-XAtc', "select count(*) from notes where body <> 'older'", url]))
-const writer = spawn(process.env.PGBENCH, ['-n', '-R', rate, '-c', 4, '-T', seconds, '-f', script, url], { stdio: 'ignore' })
+const writer = spawn(process.env.PGBENCH, ['-n', '-R', rate, '-c', 16, '-j', 2, '-T', seconds, '-f', script, url], { stdio: 'ignore' })
 const code = await new Promise((resolve) => writer.on('close', resolve))
 const ended = Date.now()
 const written = rows()
