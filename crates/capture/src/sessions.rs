@@ -62,15 +62,19 @@ impl Sessions {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is to be kept until `stop`, and once more then.
+    /// Writes what is to be kept until `stop`. Whoever comes back after that is given what the last
+    /// second brought once more.
     pub async fn run(self, stop: CancellationToken) {
         let mut cleared = Instant::now();
         let mut failing = false;
         loop {
-            let stopping = tokio::select! {
-                () = stop.cancelled() => true,
-                () = sleep(WRITE_INTERVAL) => false,
-            };
+            if stop
+                .run_until_cancelled(sleep(WRITE_INTERVAL))
+                .await
+                .is_none()
+            {
+                return;
+            }
             let mut outcome = self.write().await;
             if outcome.is_ok() && cleared.elapsed() >= CLEAR_INTERVAL {
                 cleared = Instant::now();
@@ -83,9 +87,6 @@ impl Sessions {
                         tracing::warn!(error = %error.report(), "sessions cannot be kept now");
                     }
                 }
-            }
-            if stopping {
-                return;
             }
         }
     }

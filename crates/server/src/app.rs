@@ -196,8 +196,9 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
         "capture",
         Box::new(parts.source).run(feed, stop),
     );
-    let stop = tasks.stop_token(Group::Capture);
-    tasks.spawn(Group::Capture, "sessions", async move {
+    // It stops before the shards do, which drive the connections it writes over.
+    let stop = tasks.stop_token(Group::Session);
+    tasks.spawn(Group::Session, "sessions", async move {
         parts.sessions.run(stop).await;
         Ok(())
     });

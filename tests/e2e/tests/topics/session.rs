@@ -83,7 +83,11 @@ async fn a_session_belongs_to_its_subject_and_ends_with_a_leave() {
     client.join_changes(TOPIC, entries()).await;
     place(&stage, &mut client, "").await;
     drop(client);
+    let mut witness = stage.connect(Vsn::V2).await;
+    witness.join_changes(TOPIC, entries()).await;
     stage.sql.run("insert into line values (1)").await;
+    // From here on it is in the past for everybody who comes.
+    witness.changes_until(TOPIC, is(1)).await;
     let mut other = connect(&stage.relay).await;
     let user = token(&json!({"role": "anon", "sub": "somebody else"}));
     let join = json!({"config": {"postgres_changes": entries()}, "access_token": user});
