@@ -11,6 +11,10 @@ use crate::{
 /// Size of what a subscriber receives for one message, in bytes and about.
 const MESSAGE_BYTES: usize = 256;
 
+/// Channels of one client of a relay. More than by default, so that publishing takes about as few connections as with peers,
+/// where one may publish to any topic.
+pub(crate) const CHANNELS_MAX: usize = 3_000;
+
 /// A protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -53,8 +57,7 @@ impl Dialect {
     /// Topics that one client may publish on.
     pub(crate) fn topics_per_publisher(&self) -> usize {
         match self {
-            // The default limit of channels.
-            Self::Phoenix { .. } => 100,
+            Self::Phoenix { .. } => CHANNELS_MAX,
             Self::Topic | Self::SocketIo | Self::Nats | Self::Nchan => usize::MAX,
         }
     }

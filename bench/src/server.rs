@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     database::Postgres,
-    dialect::Dialect,
+    dialect::{CHANNELS_MAX, Dialect},
     lab::{self, Lab, Place, Process},
     usage,
 };
@@ -119,7 +119,8 @@ impl Server {
         let key = lab::output(&mut token)?;
         command
             .env("PGRELAY_LISTEN", address.to_string())
-            .env("PGRELAY_AUTO_MIGRATE", "true");
+            .env("PGRELAY_AUTO_MIGRATE", "true")
+            .env("PGRELAY_CHANNELS_MAX", CHANNELS_MAX.to_string());
         if place == Place::Server {
             command.env("PGRELAY_SHARDS", "1");
         }

@@ -22,10 +22,10 @@ const part = (name, path, limit, pattern, names) => ({
 })
 
 export default [
-  part('core', 'dist/index.mjs', '7.1 kB', /^phoenix$|\/change-stream-/, '{ createRelay }'),
-  part('chat', 'dist/chat.mjs', '7.1 kB', /\/(core|indexed-db|activity)-/, '{ createChat }'),
+  part('core', 'dist/index.mjs', '6.9 kB', /^phoenix$|\/change-stream-/, '{ createRelay }'),
+  part('chat', 'dist/chat.mjs', '5.3 kB', /\/(core|outbox|activity)-/, '{ createChat }'),
   part('react', 'dist/react.mjs', '2 kB', /^react|\/(core|conversation)-/),
   part('ui', 'dist/ui.mjs', '9 kB', /^react|\/(core|conversation|hooks)-|\/chat\.mjs$/),
-  part('outbox on disk', 'dist/indexed-db-*.mjs', '2 kB'),
+  part('outbox', 'dist/outbox-*.mjs', '2.4 kB', /\/(core|conversation)-/),
   { name: 'styles', path: 'dist/styles.css', limit: '4 kB', gzip: true },
 ]

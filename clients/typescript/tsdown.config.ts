@@ -28,7 +28,7 @@ export default defineConfig({
     advancedChunks: {
       groups: [
         { name: 'core', test: code('core/(?!change-stream|event-stream)') },
-        { name: 'conversation', test: code('chat/(?!indexed-db|activity)') },
+        { name: 'conversation', test: code('chat/(?!indexed-db|activity|outbox\\.|tabs)') },
         { name: 'hooks', test: code('react/') },
       ],
     },

@@ -36,7 +36,8 @@ as $$
 $$;
 
 -- Where rows of a relation are found by their primary keys, which are an array in setting pgrelay.keys:
--- text, or array literals where the key has several columns. k.n is the place in the array, t the row.
+-- text, or array literals where the key has several columns, in the order of the table's columns. k.n is
+-- the place in the array, t the row.
 -- Null where there is no primary key.
 create function pgrelay.look_source(relation oid) returns text
   language sql stable
@@ -44,16 +45,18 @@ create function pgrelay.look_source(relation oid) returns text
 as $$
   -- Values come as the trigger rendered them. The key's own equality is used, wherever it lives; it has
   -- to stand alone between two columns, or the planner may not look by index before the policy.
-  select format('(select u.n::int as n, %s from unnest(current_setting(''pgrelay.keys'')::text[]) with ordinality u (key, n)
+  select format('(select u.n::int as n, %s
+                    from pg_catalog.unnest(pg_catalog.current_setting(''pgrelay.keys'')::text[]) with ordinality u (key, n)
                   offset 0) k join %s %s t on %s',
            string_agg(format('%s as k%s', case when t.typcategory in ('A', 'C')
-             then format('(json_populate_record(null::%s, json_build_object(%L, %s::json))).%I',
+             then format('(pg_catalog.json_populate_record(null::%s, pg_catalog.json_build_object(%L, %s::json))).%I',
                     relation::regclass, a.attname, v.value, a.attname)
              else format('(%s)::%s', v.value, format_type(a.atttypid, a.atttypmod)) end, i.place), ', ' order by i.place),
            case when (select relkind from pg_class where oid = relation) = 'r' then 'only' else '' end,
            relation::regclass,
            string_agg(format('t.%I operator(%I.%s) k.k%s', a.attname, n.nspname, o.oprname, i.place), ' and ' order by i.place))
-    from (select i.indrelid, i.indnkeyatts, k.attnum, k.place, i.indclass[k.place - 1] as class
+    from (select i.indrelid, i.indnkeyatts, k.attnum, k.place, i.indclass[k.place - 1] as class,
+                 row_number() over (order by k.attnum) as rank
             from pg_index i cross join lateral unnest(i.indkey::int2[]) with ordinality k (attnum, place)
            where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts) i
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.attnum
@@ -64,7 +67,7 @@ as $$
     join pg_operator o on o.oid = m.amopopr
     join pg_namespace n on n.oid = o.oprnamespace
     cross join lateral (select case when i.indnkeyatts = 1 then 'u.key'
-                                    else format('(u.key::text[])[%s]', i.place) end) v (value)
+                                    else format('(u.key::text[])[%s]', i.rank) end) v (value)
   having count(*) > 0
 $$;
 
@@ -75,8 +78,9 @@ create function pgrelay.look_query(relation oid, columns text[]) returns text
   set search_path = pg_catalog, pg_temp
 as $$
   -- An image beyond what a change may have is left away.
-  select format('select array_agg(s.n), array_agg(case when octet_length(s.image) > 8388608 then ''{}'' else s.image end)
-                   from (select k.n, row_to_json(%s)::text as image from %s) s',
+  select format('select pg_catalog.array_agg(s.n),
+                        pg_catalog.array_agg(case when pg_catalog.octet_length(s.image) > 8388608 then ''{}'' else s.image end)
+                   from (select k.n, pg_catalog.row_to_json(%s)::text as image from %s) s',
            case when columns is null and not a.has_virtual then 't' else format('(select r from (select %s) r)', a.names) end,
            pgrelay.look_source(relation))
     from (select string_agg(format('t.%I', a.attname), ', ' order by a.attnum) filter (where a.attgenerated <> 'v'),
@@ -149,6 +153,8 @@ declare
   -- Of whom rights and statement are.
   known text;
   statement text;
+  query text;
+  broken text;
   prepared text[] := '{}';
   keys text[];
   logged text[];
@@ -174,7 +180,15 @@ begin
     keys := these.keys;
     logged := these.logged;
     perform set_config('pgrelay.keys', keys::text, true);
-    owners := case when these.crowd > crowd and keys <> '{}' then pgrelay.owners(these.relation) end;
+    owners := null;
+    begin
+      if these.crowd > crowd and keys <> '{}' then
+        owners := pgrelay.owners(these.relation);
+      end if;
+    exception when others then
+      -- Then everybody is asked, and says what is wrong.
+      raise log 'pgrelay: owners of % cannot be told (sqlstate %)', these.relation::regclass, sqlstate;
+    end;
     for who in
       select * from json_to_recordset(these.viewers) v (viewer int, role text, claims text, sub text) order by v.role
     loop
@@ -183,21 +197,25 @@ begin
         select r.columns, r.row_security, r.policies into columns, row_security, policies
           from pgrelay.rights(these.relation, who.role) r;
         statement := 'pgrelay_look_' || md5(known);
+        broken := null;
         if policies and keys <> '{}' and statement <> all (prepared) then
-          if pgrelay.look_query(these.relation, columns) is null then
-            statement := null;
-          else
-            execute format('prepare %I as %s', statement, pgrelay.look_query(these.relation, columns));
-            prepared := prepared || statement;
-          end if;
+          begin
+            query := pgrelay.look_query(these.relation, columns);
+            if query is not null then
+              execute format('prepare %I as %s', statement, query);
+              prepared := prepared || statement;
+            end if;
+          exception when others then
+            broken := sqlstate;
+          end;
         end if;
       end if;
       viewer := who.viewer;
       visible := null;
       images := null;
-      failure := null;
+      failure := case when policies and keys <> '{}' then broken end;
       mine := null;
-      if policies and keys <> '{}' and statement is not null then
+      if policies and keys <> '{}' and statement = any (prepared) then
         begin
           perform set_config('request.jwt.claims', who.claims, true),
                   set_config('request.jwt.claim.sub', coalesce(who.sub, ''), true),

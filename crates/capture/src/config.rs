@@ -19,6 +19,8 @@ pub struct Config {
     pub log_retention: Duration,
     /// How large log and ledger may grow, in bytes. History gives way to it.
     pub log_bytes_max: u64,
+    /// How long the places of a session are kept after it was last heard of.
+    pub session_retention: Duration,
     /// Stored messages that say more, in bytes, are not broadcast.
     pub message_bytes_max: usize,
     /// Pooled connections.

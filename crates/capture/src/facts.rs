@@ -135,14 +135,14 @@ async fn one_table(
         ..Rights::all()
     });
     let (name, may_use): (&str, bool) = (row.get(2), row.get(4));
-    let missing = if may_use {
-        format!("grant select on {name} to {role}")
+    let (privilege, object) = if may_use {
+        ("select", name.to_owned())
     } else {
-        format!("grant usage on schema {schema} to {role}")
+        ("usage", format!("schema {schema}"))
     };
     if rights.columns.as_deref().is_some_and(<[_]>::is_empty) {
         return Ok(denied(format!(
-            "permission denied for table {name}; run: {missing}"
+            "permission denied for table {name}; run: grant {privilege} on {object} to {role}"
         )));
     }
     if rights.policies && !row.get::<_, Option<bool>>(5).unwrap_or(false) {

@@ -31,6 +31,7 @@ pub(crate) const MIGRATIONS: &[Migration] = files![
     "pgrelay/0004_retention",
     "pgrelay/0005_publish",
     "pgrelay/0006_look",
+    "pgrelay/0007_session",
     "realtime/0001_roles",
     "realtime/0002_messages",
 ];

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     catalog::Catalog, compile::Compiler, config::Config, health::Health, log::Log,
-    metrics::Metrics, policies::Policies, pool::Pool, resolver::Resolver, source::Source,
+    metrics::Metrics, policies::Policies, pool::Pool, resolver::Resolver, sessions::Sessions,
+    source::Source,
 };
 
 /// The parts, sharing one pool and one view of the catalog.
@@ -16,6 +17,8 @@ pub struct Parts {
     pub log: Log,
     /// What only the database can decide about subscriptions.
     pub resolver: Resolver,
+    /// Where clients stood that named a session.
+    pub sessions: Sessions,
     /// Whether the source follows the log.
     pub health: Health,
 }
@@ -43,6 +46,7 @@ pub fn open(config: Config, metrics: Arc<Metrics>) -> Parts {
         Arc::clone(&metrics),
         config.ddl,
     );
+    let sessions = Sessions::new(pool.clone(), config.session_retention);
     let config = Arc::new(config);
     let source = Source {
         config,
@@ -55,6 +59,7 @@ pub fn open(config: Config, metrics: Arc<Metrics>) -> Parts {
         source,
         log,
         resolver,
+        sessions,
         health,
     }
 }

@@ -6,3 +6,4 @@ pub(crate) mod catalog;
 pub(crate) mod ledger;
 pub(crate) mod messages;
 pub(crate) mod session;
+pub(crate) mod sessions;

@@ -13,6 +13,7 @@ mod client;
 mod encode;
 mod fanout;
 mod hold;
+mod keep;
 mod live;
 mod look;
 mod notice;
@@ -224,6 +225,9 @@ impl Engine {
                 claims,
                 outcome,
             } => self.channel_answered(topic, claims, &outcome, turn),
+            Answer::SessionLoaded { client, outcome } => {
+                self.session_loaded(client, outcome, turn);
+            }
             Answer::Messages {
                 client,
                 incarnation,

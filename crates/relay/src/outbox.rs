@@ -3,16 +3,16 @@
 //! Pure: the write itself is the caller's. A frame that was begun is always finished; control
 //! frames go in behind it, never inside; after the close frame nothing more is taken.
 
-use std::{
-    collections::VecDeque,
-    io::{self, IoSlice},
-    task::Poll,
-};
+use std::{collections::VecDeque, io, task::Poll};
 
 use bytes::{Buf as _, Bytes};
 
-/// Frames handed to one vectored write.
-const SLICES_MAX: usize = 32;
+/// What is put together for one write. The kernel takes many small frames sooner from one piece of
+/// memory than from as many pieces.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// A queue without frames, kept for the next socket that needs one.
+pub(crate) type Spare = VecDeque<Bytes>;
 
 /// The queue of one socket.
 #[derive(Debug, Default)]
@@ -68,27 +68,51 @@ impl Outbox {
         self.closing = true;
     }
 
-    /// Writes what waits, with as few calls of `write` as it takes. Ready when nothing is left.
+    /// Whether it needs a queue of its own before the next frame.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.frames.capacity() == 0
+    }
+
+    /// Takes over an empty queue.
+    pub(crate) fn adopt(&mut self, queue: Spare) {
+        debug_assert!(self.is_bare() && queue.is_empty(), "no frame is lost");
+        self.frames = queue;
+    }
+
+    /// Gives the queue away where nothing waits: nearly every socket has nothing to write nearly
+    /// always.
+    pub(crate) fn strip(&mut self) -> Option<Spare> {
+        (self.is_empty() && !self.is_bare()).then(|| std::mem::take(&mut self.frames))
+    }
+
+    /// Writes what waits, with as few calls of `write` as it takes; several frames are put together
+    /// in `scratch`. Ready when nothing is left.
     pub(crate) fn write(
         &mut self,
-        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+        scratch: &mut Vec<u8>,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<()>> {
-        while !self.frames.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let mut used = 0;
-            for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-                *slice = IoSlice::new(frame);
-                used += 1;
-            }
-            match write(&slices[..used]) {
+        while let Some(first) = self.frames.front() {
+            let outcome = match self.frames.get(1) {
+                Some(second) if first.len() + second.len() <= WRITE_BYTES => {
+                    scratch.clear();
+                    for frame in &self.frames {
+                        if scratch.len() + frame.len() > WRITE_BYTES {
+                            break;
+                        }
+                        scratch.extend_from_slice(frame);
+                    }
+                    write(scratch)
+                }
+                Some(_) | None => write(first),
+            };
+            match outcome {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => self.advance(written),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
         }
-        // Nearly every socket has nothing to write nearly always.
-        self.frames = VecDeque::new();
         Poll::Ready(Ok(()))
     }
 
@@ -116,13 +140,9 @@ mod tests {
     /// Takes up to `sizes` bytes per call, then nothing more.
     fn drain(outbox: &mut Outbox, sizes: &[usize]) -> Vec<u8> {
         let (mut out, mut calls) = (Vec::new(), sizes.iter());
-        let _left = outbox.write(|slices| match calls.next() {
+        let _left = outbox.write(&mut Vec::new(), |all| match calls.next() {
             None => Poll::Pending,
             Some(size) => {
-                let all: Vec<u8> = slices
-                    .iter()
-                    .flat_map(|slice| slice.iter().copied())
-                    .collect();
                 let taken = (*size).min(all.len()).max(1);
                 out.extend_from_slice(&all[..taken]);
                 Poll::Ready(Ok(taken))

@@ -72,6 +72,12 @@ impl Parcel {
         )
     }
 
+    /// A ping, which every client answers with the same `payload` of at most 125 bytes.
+    pub(crate) fn ping(payload: &[u8]) -> Self {
+        const PING: u8 = 0x89;
+        Self::of(PING, &[payload])
+    }
+
     fn of(head: u8, parts: &[&[u8]]) -> Self {
         const LENGTH_16: u8 = 126;
         const LENGTH_64: u8 = 127;

@@ -126,6 +126,37 @@ pub trait MessageLog: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Vec<StoredMessage>, ReplayError>>;
 }
 
+/// Where channels stood whose socket named a session, kept over disconnects and restarts.
+pub trait SessionStore: Send + Sync + 'static {
+    /// Everything that is known of `session` and not too old.
+    fn load(
+        &self,
+        session: Uuid,
+    ) -> BoxFuture<'static, Result<Vec<SessionPlace>, SessionUnavailable>>;
+
+    /// Remembers a place instead of the one before it. Never waits: places are written together,
+    /// soon, and are read back before they are written.
+    fn save(&self, session: Uuid, place: SessionPlace);
+
+    /// Forgets the place of a topic that the client has left. Never waits.
+    fn forget(&self, session: Uuid, topic: &Topic);
+}
+
+/// Where one channel stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPlace {
+    /// The channel's topic, in full.
+    pub topic: Box<str>,
+    /// Claim `sub` of its token; another one gets nothing.
+    pub subject: Option<Box<str>>,
+    /// Everything up to here has reached the client.
+    pub cursor: Box<str>,
+}
+
+/// The places cannot be read now; ask again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionUnavailable;
+
 /// Who is asking: verified claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claims {

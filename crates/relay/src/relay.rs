@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use pgrelay_protocol::Vsn;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     config::Config,
@@ -21,7 +22,10 @@ use crate::{
     mail::{Cast, Errand, home},
     meters::Meters,
     metrics::Metrics,
-    ports::{Authorizer, ChangeLog, Claims, Feed, FeedEvent, MessageLog, Stopped, TokenVerifier},
+    ports::{
+        Authorizer, ChangeLog, Claims, Feed, FeedEvent, MessageLog, SessionStore, Stopped,
+        TokenVerifier,
+    },
     shard::{Shard, mailbox},
     stream::EventStream,
 };
@@ -39,6 +43,8 @@ pub struct Ports {
     pub log: Arc<dyn ChangeLog>,
     /// Messages stored in the database.
     pub messages: Arc<dyn MessageLog>,
+    /// Where sockets that named a session stood.
+    pub sessions: Arc<dyn SessionStore>,
     /// What only the database decides.
     pub authorizer: Arc<dyn Authorizer>,
     /// What a token says.
@@ -64,6 +70,8 @@ pub struct NewSocket {
     pub token: Arc<str>,
     /// What the token says.
     pub claims: Arc<Claims>,
+    /// The session it names, if any: it goes on where that stood.
+    pub session: Option<Uuid>,
 }
 
 /// Somebody at the door of a shard.

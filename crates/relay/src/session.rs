@@ -147,6 +147,8 @@ pub enum Effect {
     Hear(Incarnation, Hearing),
     /// A channel is gone.
     Unseat(MemberKey),
+    /// The client left a topic by itself: should it come back, it starts anew.
+    Forget(Topic),
     /// A channel says something.
     Broadcast(Incarnation, Body),
     /// A channel comes, goes, or wants to know who is there.
@@ -353,9 +355,10 @@ impl Session {
         if channel.join_ref != request.join_ref && !channel.join_ref.is_null() {
             return Effects::new();
         }
-        let done = self.done(request);
+        let (done, topic) = (self.done(request), channel.topic.clone());
         let mut effects = self.close(place);
         effects.insert(0, done);
+        effects.push(Effect::Forget(topic));
         effects
     }
 

@@ -177,6 +177,7 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
     let ports = relay::Ports {
         messages: Arc::clone(&log) as Arc<dyn MessageLog>,
         log,
+        sessions: Arc::new(parts.sessions.clone()),
         authorizer: Arc::new(parts.resolver),
         tokens: Arc::clone(&tokens),
     };
@@ -195,6 +196,11 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
         "capture",
         Box::new(parts.source).run(feed, stop),
     );
+    let stop = tasks.stop_token(Group::Capture);
+    tasks.spawn(Group::Capture, "sessions", async move {
+        parts.sessions.run(stop).await;
+        Ok(())
+    });
     Ok(Core {
         relay,
         tokens,

@@ -82,6 +82,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("PGRELAY_CHAT_SCHEMA", "public", "schema that migrate --chat puts the booking chat's tables in"),
     plain("PGRELAY_LOG_RETENTION", "24h", "how long changes can be resumed"),
     plain("PGRELAY_LOG_BYTES_MAX", "1GiB", "disk the change log may take before old changes go early"),
+    plain("PGRELAY_SESSION_RETENTION", "10m", "how long a socket that named a session may be away and go on"),
     plain("PGRELAY_SAFETY_POLL", "250ms", "how often an idle relay looks without being woken"),
     plain("PGRELAY_BUSY_POLL", "2ms", "how often a busy relay looks"),
     plain("PGRELAY_ARM", "auto", "auto or never: whether writers wake an idle relay by NOTIFY"),

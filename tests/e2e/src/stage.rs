@@ -50,7 +50,9 @@ impl Stage {
             let quoted = table.replace('\'', "''");
             self.sql
                 .run(&format!(
-                    "grant select on {table} to anon, authenticated, service_role;
+                    "do $$ begin execute format('grant usage on schema %s to anon, authenticated, service_role',
+                       (select relnamespace::regnamespace from pg_class where oid = '{quoted}'::regclass)); end $$;
+                     grant select on {table} to anon, authenticated, service_role;
                      select pgrelay.enable('{quoted}')"
                 ))
                 .await;

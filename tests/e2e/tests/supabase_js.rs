@@ -21,7 +21,11 @@ async fn a_published_client_works_unmodified() {
         "the client is not installed; run: npm ci --prefix clients/typescript/compat"
     );
     let database = TestDatabase::create().await;
-    let relay = Relay::start(&database).await;
+    // The oldest client does not say that it wants to see who is present.
+    let relay = Relay::builder(database.url())
+        .set("PGRELAY_PRESENCE_ENABLED", "true")
+        .start()
+        .await;
     let run = Command::new("node")
         .args(["--test", "--test-force-exit", "--test-reporter=spec"])
         .current_dir(folder)

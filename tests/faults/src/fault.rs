@@ -226,22 +226,7 @@ impl Fault {
                 sleep(*time).await;
                 sql.run("rollback").await;
             }
-            Self::OddSettings => {
-                let name = &stack.database;
-                sql.run(&format!(
-                    "alter database {name} set datestyle = 'German, DMY';
-                     alter database {name} set timezone = 'Pacific/Apia';
-                     alter database {name} set intervalstyle = 'sql_standard';
-                     alter database {name} set bytea_output = 'escape';
-                     alter database {name} set extra_float_digits = -15;
-                     alter database {name} set standard_conforming_strings = off;
-                     alter database {name} set default_transaction_isolation = 'serializable';
-                     alter database {name} set synchronous_commit = off;
-                     select pg_terminate_backend(pid) from pg_stat_activity
-                      where datname = current_database() and pid <> pg_backend_pid()"
-                ))
-                .await;
-            }
+            Self::OddSettings => odd_settings(&sql, &stack.database).await,
             Self::Alter(alteration) => alter(&sql, *alteration).await,
             Self::ForgeBells(count) => forge(&sql, *count).await,
             Self::HoldKey(time) => {
@@ -252,34 +237,56 @@ impl Fault {
                 sleep(*time).await;
             }
             Self::TakeConnections(time) => {
-                let url = stack.database_url().to_string();
-                let mut taken = Vec::new();
-                // The last places are reserved for superusers, which all of us are.
-                while let Ok(pair) = tokio_postgres::connect(&url, NoTls).await {
-                    taken.push(pair);
-                }
-                sql.run(
-                    "select pg_terminate_backend(pid) from pg_stat_activity
-                      where datname = current_database() and application_name like 'pgrelay%'",
-                )
-                .await;
-                sleep(*time).await;
+                take_connections(&sql, &stack.database_url().to_string(), *time).await;
             }
-            Self::LockSchema(time) => {
-                let lock = sql
-                    .batch_execute(
-                        "set lock_timeout = '1s'; begin;
-                         lock table pgrelay.ledger, pgrelay.meta in access exclusive mode",
-                    )
-                    .await;
-                if lock.is_ok() {
-                    sleep(*time).await;
-                }
-                sql.run("rollback").await;
-            }
+            Self::LockSchema(time) => lock_schema(&sql, *time).await,
             other => unreachable!("{other:?} is not of the database"),
         }
     }
+}
+
+/// Everything that changes how values and transactions look, for all who connect from here on.
+async fn odd_settings(sql: &Session, database: &str) {
+    sql.run(&format!(
+        "alter database {database} set datestyle = 'German, DMY';
+         alter database {database} set timezone = 'Pacific/Apia';
+         alter database {database} set intervalstyle = 'sql_standard';
+         alter database {database} set bytea_output = 'escape';
+         alter database {database} set extra_float_digits = -15;
+         alter database {database} set standard_conforming_strings = off;
+         alter database {database} set default_transaction_isolation = 'serializable';
+         alter database {database} set synchronous_commit = off;
+         select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and pid <> pg_backend_pid()"
+    ))
+    .await;
+}
+
+async fn take_connections(sql: &Session, url: &str, time: Duration) {
+    let mut taken = Vec::new();
+    // The last places are reserved for superusers, which all of us are.
+    while let Ok(pair) = tokio_postgres::connect(url, NoTls).await {
+        taken.push(pair);
+    }
+    sql.run(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and application_name like 'pgrelay%'",
+    )
+    .await;
+    sleep(time).await;
+}
+
+async fn lock_schema(sql: &Session, time: Duration) {
+    let lock = sql
+        .batch_execute(
+            "set lock_timeout = '1s'; begin;
+             lock table pgrelay.ledger, pgrelay.meta in access exclusive mode",
+        )
+        .await;
+    if lock.is_ok() {
+        sleep(time).await;
+    }
+    sql.run("rollback").await;
 }
 
 trait EndBy {
@@ -321,16 +328,21 @@ async fn swallow_database(stack: &mut Stack, time: Option<Duration>) {
 async fn limit_descriptors(stack: &mut Stack, time: Duration) {
     let pid = stack.relay().pid().to_string();
     let used = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(64, Iterator::count);
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let usual = limits.lines().find_map(|line| {
+        let mut fields = line.strip_prefix("Max open files")?.split_whitespace();
+        fields.next()?.parse::<usize>().ok()
+    });
     let limit = |most: usize| {
         let status = Command::new("prlimit")
-            .args(["--pid", &pid, &format!("--nofile={most}:65536")])
+            .args(["--pid", &pid, &format!("--nofile={most}:")])
             .status();
         assert!(status.is_ok_and(|status| status.success()), "prlimit");
     };
     limit(used + 2);
     stack.front.cut();
     sleep(time).await;
-    limit(4_096);
+    limit(usual.unwrap_or(1_024));
 }
 
 async fn alter(sql: &Session, alteration: Alteration) {

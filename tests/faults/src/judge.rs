@@ -82,16 +82,13 @@ pub(crate) fn judge(memory: &Memory, truth: &Truth<'_>) -> Vec<Violation> {
         found: memory.noticed.clone(),
         heard: HashSet::new(),
         rows: HashMap::new(),
+        skipped: Vec::new(),
         last_begun: 0,
         last_of: HashMap::new(),
     };
     // Before a history that ended, clients heard what is not true any more.
     let is_end = |event: &Event| matches!(event, Event::Refetch("epoch"));
-    let start = memory
-        .events
-        .iter()
-        .rposition(is_end)
-        .map_or(0, |it| it + 1);
+    let start = memory.events.iter().rposition(is_end).unwrap_or(0);
     for event in &memory.events[..start] {
         if let Event::Change(heard) = event {
             case.is_for_it(heard);
@@ -99,6 +96,9 @@ pub(crate) fn judge(memory: &Memory, truth: &Truth<'_>) -> Vec<Violation> {
     }
     for event in &memory.events[start..] {
         case.take(event);
+    }
+    for what in std::mem::take(&mut case.skipped) {
+        case.fail(Kind::Reordered, what);
     }
     case.is_complete();
     case.found
@@ -111,6 +111,8 @@ struct Case<'a> {
     heard: HashSet<Change>,
     /// The version of each row that was heard last; `None` for one that was deleted.
     rows: HashMap<(usize, i64), Option<Version>>,
+    /// Versions that were skipped. Whoever is told to fetch again later need not care.
+    skipped: Vec<String>,
     /// When the newest transaction began of which something was heard.
     last_begun: u64,
     /// How far into each transaction it has come.
@@ -118,8 +120,8 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn fail(&mut self, kind: Kind, what: String) {
-        let what = format!("{}: {what}", self.memory.name);
+    fn fail(&mut self, kind: Kind, mut what: String) {
+        what.insert_str(0, &format!("{}: ", self.memory.name));
         self.found.push(Violation { kind, what });
     }
 
@@ -131,6 +133,7 @@ impl Case<'_> {
                 }
                 // Rows may have moved on meanwhile.
                 self.rows.clear();
+                self.skipped.clear();
             }
             Event::Change(heard) => {
                 self.is_for_it(heard);
@@ -179,7 +182,7 @@ impl Case<'_> {
             (Some(Some(last)), Op::Delete) => last == version,
         };
         if !is_next && self.memory.resumes {
-            self.fail(Kind::Reordered, format!("{heard:?} after {before:?}"));
+            self.skipped.push(format!("{heard:?} after {before:?}"));
         }
         let after = (op != Op::Delete).then_some(version);
         self.rows.insert(key, after);

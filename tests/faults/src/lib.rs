@@ -29,6 +29,6 @@ mod writer;
 pub use hunt::{DEFECTS, Defect, hunt};
 pub use run::{Report, run};
 pub use schedule::{Class, Schedule};
-pub use summary::Summary;
+pub use summary::{Counters, Summary};
 pub use tour::{Tour, tour};
 pub use violation::{Kind, Violation};

@@ -60,7 +60,7 @@ pub async fn run(
     server: PostgresServer,
     fail_point: Option<&str>,
 ) -> (Report, Option<PostgresServer>) {
-    let work = timeout(RUN_MAX, play(schedule, server, fail_point));
+    let work = timeout(RUN_MAX, play(schedule, server, fail_point).boxed_local());
     let stalled = |what: String| {
         let report = Report {
             violations: vec![Violation::new(Kind::Stalled, what)],
@@ -83,7 +83,9 @@ async fn play(
     server: PostgresServer,
     fail_point: Option<&str>,
 ) -> (Report, Option<PostgresServer>) {
-    let mut stack = Stack::start(schedule, server, fail_point).await;
+    let mut stack = Stack::start(schedule, server, fail_point)
+        .boxed_local()
+        .await;
     let (memories, manners) = clients(schedule, &mut stack);
     let entrance = stack.database_url().through(stack.entrance.address());
     let world = World::new(entrance, stack.front.address(), memories);
@@ -101,7 +103,7 @@ async fn play(
         ..Report::default()
     };
     let directing = async {
-        direct(schedule, &mut stack, &world).await;
+        direct(schedule, &mut stack, &world).boxed_local().await;
         report.recovery = converge(&world).await;
         // Whatever comes too much comes now.
         sleep(Duration::from_millis(150)).await;
@@ -181,7 +183,7 @@ async fn direct(schedule: &Schedule, stack: &mut Stack, world: &World) {
     let breaking = async {
         for (at, fault) in &schedule.faults {
             sleep_until(start + *at).await;
-            fault.happen(stack, world).await;
+            fault.happen(stack, world).boxed_local().await;
         }
     };
     futures::join!(writing, breaking);

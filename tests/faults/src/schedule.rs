@@ -150,6 +150,7 @@ impl Schedule {
             prepared_percent: 0,
             savepoint_percent: 10,
             large_percent: 0,
+            oversize: false,
             bulk_percent: 6,
             bulk_rows: 60,
             idle_percent: 0,
@@ -291,6 +292,7 @@ impl Schedule {
             }
             Class::RowsGiant => {
                 self.load.large_percent = 25;
+                self.load.oversize = true;
                 self.load.bulk_percent = 10;
                 self.load.bulk_rows = 2_000;
                 self.load.transactions = 15;

@@ -27,6 +27,8 @@ pub(crate) struct Load {
     pub(crate) savepoint_percent: u32,
     /// Of rows with a large body.
     pub(crate) large_percent: u32,
+    /// Of those, bodies too large to be sent whole are among them.
+    pub(crate) oversize: bool,
     /// Of transactions that change many rows.
     pub(crate) bulk_percent: u32,
     pub(crate) bulk_rows: i64,
@@ -313,8 +315,8 @@ impl Writer<'_> {
     fn kind(&mut self) -> i32 {
         if self.chance(self.load.large_percent) {
             return match self.dice.u32(0..20) {
-                0 => ENORMOUS,
-                1..4 => HUGE,
+                0 if self.load.oversize => ENORMOUS,
+                1..4 if self.load.oversize => HUGE,
                 _ => LARGE,
             };
         }

@@ -5,13 +5,16 @@
 #![cfg(test)]
 
 mod cargo;
+mod checklist;
 mod documents;
 mod figures;
 mod layout;
 mod licences;
 mod migrations;
+mod named_tests;
 mod reach;
 mod rust_source;
+mod security;
 mod sql_placement;
 mod tree;
 mod wording;

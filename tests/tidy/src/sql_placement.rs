@@ -3,13 +3,14 @@
 use crate::rust_source::literals;
 
 /// Product files that may contain SQL; migrations are under sql/.
-const SQL_FILES: [&str; 9] = [
+const SQL_FILES: [&str; 10] = [
     "crates/capture/src/predicate.rs",
     "crates/capture/src/statements/administration.rs",
     "crates/capture/src/statements/catalog.rs",
     "crates/capture/src/statements/ledger.rs",
     "crates/capture/src/statements/messages.rs",
     "crates/capture/src/statements/session.rs",
+    "crates/capture/src/statements/sessions.rs",
     "crates/chat/src/doctor.rs",
     "crates/chat/src/schema.rs",
     "crates/chat/src/store.rs",

@@ -1,7 +1,7 @@
 import type { ConnectionPhase, Relay, RelayError, RelayStatus, Row, Transport } from '../core'
 import type { Member } from './activity'
 import type { Booking, ChatMessage, DeliveryStatus, Me, Receipt, ServerMessage } from './message'
-import type { OfflinePolicy, OutboxStore } from './outbox'
+import type { OfflinePolicy, OutboxStore } from './outbox-store'
 
 export interface ChatOptions {
   relay: Relay

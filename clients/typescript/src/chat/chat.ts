@@ -3,15 +3,11 @@ import type { Activity } from './activity'
 import { ChatApi, type Page } from './api'
 import { type ChatEvents, type ChatOptions, type ChatSnapshot, CONTENT_MAX, type SendOptions } from './chat-state'
 import { type Booking, type ChatMessage, isUuid, type Me, newClientId, readMe, type Receipt, type ServerMessage } from './message'
-import { Outbox, type OutboxItem, type OutboxStore, RETRY_DELAYS } from './outbox'
+import type { Outbox } from './outbox'
+import type { OutboxItem } from './outbox-store'
 import { confirm, drop, EMPTY, enqueue, restart } from './timeline'
 import { type FarSide, farSide, View } from './view'
 import { Watermarks } from './watermarks'
-
-async function openDefaultStore(owner: string): Promise<OutboxStore> {
-  const { openIndexedDb } = await import('./indexed-db')
-  return openIndexedDb(owner)
-}
 
 /** One conversation: everything the two pages show, and everything they do. */
 export class Chat {
@@ -190,7 +186,7 @@ export class Chat {
 
   async #begin(): Promise<void> {
     const { bookingId, autoLoad, realtime } = this.#options
-    void this.#openOutbox()
+    void this.#openOutbox().catch(() => {})
     const isKnown = isUuid(bookingId)
     if (isKnown && realtime !== false) return this.#listen(bookingId)
     if (isKnown && autoLoad === false) return
@@ -265,17 +261,21 @@ export class Chat {
     this.#activity = new loaded.Activity(this.#relay, bookingId, this.getSnapshot().me, () => this.#update())
   }
 
+  /** Loaded apart, while the conversation is: it is not needed before somebody writes. Where that fails the next to ask tries again. */
   #openOutbox(): Promise<Outbox> {
-    return (this.#opening ??= this.#relay
-      .loadToken()
-      .catch(() => null)
-      .then((token) => this.#makeOutbox(readMe(tokenClaims(token)))))
+    return (this.#opening ??= Promise.all([import('./outbox'), this.#relay.loadToken().catch(() => null)]).then(
+      ([loaded, token]) => this.#makeOutbox(loaded.Outbox, readMe(tokenClaims(token))),
+      (cause: unknown) => {
+        this.#opening = undefined
+        throw toRelayError(cause)
+      },
+    ))
   }
   #opening: Promise<Outbox> | undefined
 
-  #makeOutbox(me: Me): Outbox {
-    const { bookingId, offlinePolicy = 'queue', retryDelays = RETRY_DELAYS, openStore = openDefaultStore } = this.#options
-    const outbox = (this.#outbox = Outbox.share(this.#relay, {
+  #makeOutbox(kind: typeof Outbox, me: Me): Outbox {
+    const { bookingId, offlinePolicy = 'queue', retryDelays, openStore } = this.#options
+    const outbox = (this.#outbox = kind.share(this.#relay, {
       owner: me.id ?? 'anonymous',
       policy: offlinePolicy,
       delays: retryDelays,
@@ -335,9 +335,9 @@ export class Chat {
   /** The server has these, so nothing of them is left to send. */
   #confirm(messages: readonly ServerMessage[]): void {
     this.#timeline = confirm(this.#timeline, messages)
-    for (const { client_id } of messages) {
-      this.#outbox?.remove(client_id)
-      this.#settle(client_id)
+    for (const message of messages) {
+      this.#outbox?.remove(message.client_id, message)
+      this.#settle(message.client_id)
     }
     this.#update()
   }

@@ -1,5 +1,5 @@
 /** The outbox on disk. Loaded when it is first needed. */
-import type { OutboxItem, OutboxStore } from './outbox'
+import type { OutboxItem, OutboxStore } from './outbox-store'
 
 const NAME = 'pgrelay-outbox'
 const VERSION = 1

@@ -1,34 +1,8 @@
-import { Listeners, type Relay, RelayError, type Row, toRelayError, type Undo } from '../core'
-import { type Failure, type ServerMessage, toFailure } from './message'
+import { Listeners, type Relay, RelayError, toRelayError, type Undo } from '../core'
+import { openIndexedDb } from './indexed-db'
+import { type ServerMessage, toFailure } from './message'
+import { memoryStore, type OfflinePolicy, type OutboxItem, type OutboxStore } from './outbox-store'
 import { holdTab, type TabHold } from './tabs'
-
-/** A message that the server does not have yet, as far as this device knows. */
-export interface OutboxItem {
-  /** Its `client_id`. */
-  id: string
-  /** The user it is from. */
-  owner: string
-  booking: string
-  content: string
-  type: string
-  metadata: Row
-  createdAt: string
-  /** Its place in the queue. */
-  order: number
-  /** Tries made. */
-  attempts: number
-  failure?: Failure
-  waiting?: 'network' | 'sign_in'
-}
-
-/** Where unsent messages outlive the page. */
-export interface OutboxStore {
-  readonly isDurable: boolean
-  all(): Promise<OutboxItem[]>
-  put(item: OutboxItem): Promise<void>
-  delete(id: string): Promise<void>
-  close(): void
-}
 
 export interface OutboxEvents {
   changed: OutboxItem
@@ -37,19 +11,25 @@ export interface OutboxEvents {
   gone: string
 }
 
-/** `queue`: while nothing can be reached, messages wait. `attempt`: they are tried all the same, and fail. */
-export type OfflinePolicy = 'queue' | 'attempt'
+/** What tabs tell each other: an item came or changed; one has gone, and what the server made of it; something may go on. */
+interface News {
+  put?: OutboxItem
+  gone?: string
+  message?: ServerMessage
+  wake?: boolean
+}
 
 export interface OutboxOptions {
   owner: string
   policy: OfflinePolicy
   /** Milliseconds before the second, third ... try. */
-  delays: readonly number[]
-  openStore: (owner: string) => Promise<OutboxStore>
+  delays: readonly number[] | undefined
+  /** On the disk of the browser if left out. */
+  openStore: ((owner: string) => Promise<OutboxStore>) | undefined
   send: (item: OutboxItem) => Promise<ServerMessage>
 }
 
-export const RETRY_DELAYS = [1_000, 2_000, 4_000]
+const RETRY_DELAYS = [1_000, 2_000, 4_000]
 const JITTER = 0.2
 /** Milliseconds between looks at whether a server that could not be reached can be. */
 const REACH_INTERVAL = 5_000
@@ -57,17 +37,6 @@ const REACH_INTERVAL = 5_000
 const SIGN_IN_INTERVAL = 30_000
 const ITEMS_MAX = 200
 const CHARACTERS_MAX = 5_000_000
-
-export function memoryStore(): OutboxStore {
-  const items = new Map<string, OutboxItem>()
-  return {
-    isDurable: false,
-    all: async () => [...items.values()],
-    put: async (item) => void items.set(item.id, item),
-    delete: async (id) => void items.delete(id),
-    close: () => {},
-  }
-}
 
 /** The outboxes in use, by relay and user. */
 const shared = new WeakMap<Relay, Map<string, Outbox>>()
@@ -118,6 +87,10 @@ export class Outbox {
     this.#close()
   }
 
+  get #delays(): readonly number[] {
+    return this.#options.delays ?? RETRY_DELAYS
+  }
+
   get isDurable(): boolean {
     return this.#store.isDurable
   }
@@ -161,10 +134,10 @@ export class Outbox {
   }
 
   /** The server has it after all, or nobody wants it sent any more. */
-  remove(id: string): OutboxItem | undefined {
+  remove(id: string, message?: ServerMessage): OutboxItem | undefined {
     const item = this.#items.get(id)
     if (!item) return undefined
-    this.#discard(id)
+    this.#discard(id, message)
     this.#listeners.emit('gone', id)
     this.#wake()
     return item
@@ -180,7 +153,7 @@ export class Outbox {
   }
 
   async #open(): Promise<void> {
-    const { owner, openStore } = this.#options
+    const { owner, openStore = openIndexedDb } = this.#options
     try {
       this.#store = await openStore(owner)
       await this.#read()
@@ -190,7 +163,7 @@ export class Outbox {
     }
     if (this.#closed) return
     this.#tab = holdTab(this.isDurable ? `pgrelay-outbox:${owner}` : null, {
-      told: (message) => this.#told(message as { put?: OutboxItem; gone?: string; wake?: boolean }),
+      told: (message) => this.#told(message as News),
       // The tab that sent until now is gone; what it left is on disk.
       leads: () => void this.#read().then(() => this.#wake(), () => {}),
     })
@@ -204,13 +177,18 @@ export class Outbox {
     }
   }
 
-  #told({ put, gone, wake }: { put?: OutboxItem; gone?: string; wake?: boolean }): void {
+  #told({ put, gone, message, wake }: News): void {
     if (put && !this.#done.has(put.id)) {
       this.#items.set(put.id, put)
       this.#listeners.emit('changed', put)
       this.#pump(put.booking)
     }
-    if (gone && this.#forget(gone)) this.#listeners.emit('gone', gone)
+    const item = gone && this.#items.get(gone)
+    if (gone && this.#forget(gone) && item) {
+      // Its bubble stays: the tab that heard of it hands on what the server made of it.
+      if (message) this.#listeners.emit('sent', { item, message })
+      else this.#listeners.emit('gone', gone)
+    }
     if (wake || gone) this.#wake()
   }
 
@@ -227,10 +205,10 @@ export class Outbox {
     return this.#items.delete(id)
   }
 
-  #discard(id: string): void {
+  #discard(id: string, message?: ServerMessage): void {
     this.#forget(id)
     void this.#store.delete(id).catch(() => {})
-    this.#tab?.tell({ gone: id })
+    this.#tab?.tell({ gone: id, message })
   }
 
   async #keep(item: OutboxItem): Promise<void> {
@@ -277,7 +255,7 @@ export class Outbox {
   #sent(item: OutboxItem, message: ServerMessage): void {
     this.#busy.delete(item.booking)
     if (this.#closed) return
-    this.#discard(item.id)
+    this.#discard(item.id, message)
     this.#listeners.emit('sent', { item, message })
     this.#pump(item.booking)
   }
@@ -297,9 +275,9 @@ export class Outbox {
     } else if (isAway && this.#options.policy === 'queue' && this.#relay.status.get().transport === null) {
       this.#set({ ...item, attempts: Math.max(0, item.attempts - 1), waiting: 'network' })
       this.#later(booking, REACH_INTERVAL)
-    } else if (error.retryable && item.attempts <= this.#options.delays.length) {
+    } else if (error.retryable && item.attempts <= this.#delays.length) {
       const jitter = 1 + JITTER * (2 * this.#relay.clock.random() - 1)
-      this.#later(booking, Math.max(this.#options.delays[item.attempts - 1]! * jitter, (error.retryAfter ?? 0) * 1000))
+      this.#later(booking, Math.max(this.#delays[item.attempts - 1]! * jitter, (error.retryAfter ?? 0) * 1000))
     } else {
       this.#set({ ...item, failure: toFailure(error) })
       this.#pump(booking)

@@ -3,7 +3,7 @@
  * Everything that can happen to a message is a function here, and each may happen twice, late, or in any order.
  */
 import type { ServerMessage } from './message'
-import type { OutboxItem } from './outbox'
+import type { OutboxItem } from './outbox-store'
 
 export interface Timeline {
   /** Ordered by `seq`; one per `client_id`. */

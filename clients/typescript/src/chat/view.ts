@@ -1,5 +1,5 @@
 import type { ChatMessage, DeliveryStatus, Me, Receipt, ServerMessage } from './message'
-import type { OutboxItem } from './outbox'
+import type { OutboxItem } from './outbox-store'
 import type { Timeline } from './timeline'
 
 /** What the other side has received and read. Undefined while nobody has told. */

@@ -14,38 +14,26 @@ function quote(text: string): string {
   return `"${text.replace(/[\\"]/g, '\\$&')}"`
 }
 
-const compare =
-  (operator: string) =>
-  (column: string, value: FilterValue): string =>
-    `${column}=${operator}.${literal(value)}`
+const compare = (operator: string, column: string, value: FilterValue): string => `${column}=${operator}.${literal(value)}`
 
-export const eq = compare('eq')
-export const neq = compare('neq')
-export const lt = compare('lt')
-export const lte = compare('lte')
-export const gt = compare('gt')
-export const gte = compare('gte')
-export const like = compare('like')
-export const ilike = compare('ilike')
-export const match = compare('match')
-export const imatch = compare('imatch')
-export const isDistinct = compare('isdistinct')
-
-export function is(column: string, value: null | boolean | 'unknown'): string {
-  return `${column}=is.${value}`
-}
-
-/** Elements are those of an array literal, so each is quoted. */
-export function oneOf(column: string, values: readonly FilterValue[]): string {
-  return `${column}=in.(${values.map((value) => quote(String(value))).join(',')})`
-}
-
-/** The opposite of one condition. */
-export function not(condition: string): string {
-  return condition.replace('=', '=not.')
-}
-
-/** All of these. */
-export function all(...conditions: string[]): string {
-  return conditions.join(',')
+// One object of plain functions, so that programs that write no filters do not carry them.
+export const filter = {
+  eq: (column: string, value: FilterValue): string => compare('eq', column, value),
+  neq: (column: string, value: FilterValue): string => compare('neq', column, value),
+  lt: (column: string, value: FilterValue): string => compare('lt', column, value),
+  lte: (column: string, value: FilterValue): string => compare('lte', column, value),
+  gt: (column: string, value: FilterValue): string => compare('gt', column, value),
+  gte: (column: string, value: FilterValue): string => compare('gte', column, value),
+  like: (column: string, value: FilterValue): string => compare('like', column, value),
+  ilike: (column: string, value: FilterValue): string => compare('ilike', column, value),
+  match: (column: string, value: FilterValue): string => compare('match', column, value),
+  imatch: (column: string, value: FilterValue): string => compare('imatch', column, value),
+  isDistinct: (column: string, value: FilterValue): string => compare('isdistinct', column, value),
+  is: (column: string, value: null | boolean | 'unknown'): string => `${column}=is.${value}`,
+  /** Elements are those of an array literal, so each is quoted. */
+  oneOf: (column: string, values: readonly FilterValue[]): string => `${column}=in.(${values.map((value) => quote(String(value))).join(',')})`,
+  /** The opposite of one condition. */
+  not: (condition: string): string => condition.replace('=', '=not.'),
+  /** All of these. */
+  all: (...conditions: string[]): string => conditions.join(','),
 }

@@ -1,5 +1,5 @@
 export { type Clock, systemClock } from './clock'
-export * as filter from './filter'
+export { filter, type FilterValue } from './filter'
 export { type WebSocketConstructor } from './link'
 export { Listeners, Store, type Undo } from './listeners'
 export type { Change, ChangeEntry, Cursor, GapReason, Row } from './protocol'

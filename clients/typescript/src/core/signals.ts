@@ -17,17 +17,16 @@ export const browserSignals: Signals = {
     const online = () => tell('online')
     const offline = () => tell('offline')
     const wake = () => browserSignals.visible() && tell('wake')
-    window.addEventListener('online', online)
-    window.addEventListener('offline', offline)
-    window.addEventListener('pageshow', wake)
-    document.addEventListener('visibilitychange', wake)
-    document.addEventListener('resume', wake)
+    const listened: [EventTarget, string, () => unknown][] = [
+      [window, 'online', online],
+      [window, 'offline', offline],
+      [window, 'pageshow', wake],
+      [document, 'visibilitychange', wake],
+      [document, 'resume', wake],
+    ]
+    for (const [target, name, listener] of listened) target.addEventListener(name, listener)
     return () => {
-      window.removeEventListener('online', online)
-      window.removeEventListener('offline', offline)
-      window.removeEventListener('pageshow', wake)
-      document.removeEventListener('visibilitychange', wake)
-      document.removeEventListener('resume', wake)
+      for (const [target, name, listener] of listened) target.removeEventListener(name, listener)
     }
   },
 }

@@ -2,6 +2,7 @@ import { onTestFinished } from 'vitest'
 
 // Loaded here already, so that no test waits for a file while its clock stands still.
 import '../../src/chat/activity'
+import '../../src/chat/outbox'
 import '../../src/core/change-stream'
 
 import { createRelay, type Relay, type RelayOptions } from '../../src/core'

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 
 import type { ServerMessage } from '../../src/chat'
-import type { OutboxItem } from '../../src/chat/outbox'
+import type { OutboxItem } from '../../src/chat/outbox-store'
 import { confirm, drop, EMPTY, enqueue, restart, type Timeline } from '../../src/chat/timeline'
 import { View } from '../../src/chat/view'
 

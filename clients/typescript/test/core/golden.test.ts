@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 
 import { describe, expect, it } from 'vitest'
 
-import * as filter from '../../src/core/filter'
+import { filter } from '../../src/core/filter'
 import { entryIds, joinEntry, readMessage } from '../../src/core/protocol'
 import { decodeFrame, encodeFrame } from '../../src/core/serializer'
 

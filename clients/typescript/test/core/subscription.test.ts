@@ -65,7 +65,7 @@ describe('a subscription', () => {
 
   it('tells the snapshot first, then what was committed meanwhile', async () => {
     const setup = setUp()
-    let answer = (_: string) => {}
+    let answer!: (rows: string) => void
     const { told } = open(setup.relay, () => new Promise<string>((resolve) => (answer = resolve)))
     await goLive(setup)
     setup.script.socket.push(TOPIC, 'postgres_changes', inserted(1, 'c1'))

@@ -185,7 +185,7 @@ describe('the composer', () => {
   })
 
   it('keeps what was begun for each conversation', async () => {
-    let open = (_: string) => {}
+    let open!: (booking: string) => void
     function Two() {
       const [key, setKey] = useState('a')
       open = setKey

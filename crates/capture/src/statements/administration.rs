@@ -76,12 +76,13 @@ pub(crate) const ENABLE: Query =
 pub(crate) const DISABLE: Query =
     Query::new("select pgrelay.disable($1::text::regclass)", &[Type::TEXT]);
 
+/// Triggers first, each with a lock of its own; those on tables of others go with the schema.
 pub(crate) const UNINSTALL: Query = Query::new(
     "select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
-       from pg_catalog.pg_trigger t
+       from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
       where t.tgfoid in ('pgrelay.capture()'::regprocedure, 'pgrelay.capture_truncate()'::regprocedure,
                          'pgrelay.capture_message()'::regprocedure)
-        and t.tgparentid = 0
+        and t.tgparentid = 0 and pg_has_role(c.relowner, 'usage')
      union all
      select 'drop schema pgrelay cascade'",
     &[],

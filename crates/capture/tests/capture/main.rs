@@ -18,3 +18,4 @@ mod policies;
 mod replays;
 mod resolution;
 mod rig;
+mod visibility;

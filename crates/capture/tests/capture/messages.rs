@@ -142,7 +142,7 @@ async fn a_lost_connection_neither_loses_a_message_nor_repeats_one() {
             killer
                 .run(
                     "select pg_terminate_backend(pid) from pg_stat_activity
-                      where datname = current_database() and query like '%pgrelay.step%' and pid <> pg_backend_pid()",
+                      where datname = current_database() and application_name = 'pgrelay'",
                 )
                 .await;
         }

@@ -126,6 +126,7 @@ pub(crate) fn config(url: &DatabaseUrl) -> Config {
         ddl: true,
         log_retention: Duration::from_secs(3600),
         log_bytes_max: 1 << 30,
+        session_retention: Duration::from_secs(600),
         message_bytes_max: 3_000_500,
         pool_size: 4,
         safety_poll: Duration::from_millis(250),

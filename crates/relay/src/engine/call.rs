@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use pgrelay_protocol::{BindingSpec, Position, Topic};
+use uuid::Uuid;
 
 use super::{ClientKey, hold::EvaluationKey, look::RoundKey, scan::ScanKey};
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     filter::{FilterTest, ResolvedBinding},
     ports::{
         BindingError, ChannelError, ChannelRights, Claims, EvaluateError, Replay, ReplayError,
-        StoredMessage,
+        SessionPlace, SessionUnavailable, StoredMessage,
     },
     session::{Incarnation, ReplayWish},
     view::{Glance, Sight, Viewer},
@@ -57,6 +58,27 @@ pub enum Call {
         topic: Topic,
         /// Which of them.
         wish: ReplayWish,
+    },
+    /// Where did this session stand?
+    LoadSession {
+        /// Who asks.
+        client: ClientKey,
+        /// Its session.
+        session: Uuid,
+    },
+    /// Remember where a session stands. There is no answer.
+    SaveSession {
+        /// Which session.
+        session: Uuid,
+        /// Where.
+        place: SessionPlace,
+    },
+    /// Forget where a session stood. There is no answer.
+    ForgetSession {
+        /// Which session.
+        session: Uuid,
+        /// On which topic.
+        topic: Topic,
     },
     /// What may these viewers see of these changes?
     Look {
@@ -114,6 +136,13 @@ pub enum Answer {
         incarnation: Incarnation,
         /// What the log said.
         outcome: Result<Vec<StoredMessage>, ReplayError>,
+    },
+    /// To [`Call::LoadSession`].
+    SessionLoaded {
+        /// Of the call.
+        client: ClientKey,
+        /// What the store said.
+        outcome: Result<Vec<SessionPlace>, SessionUnavailable>,
     },
     /// To [`Call::Look`].
     Looked {

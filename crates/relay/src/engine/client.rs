@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::{
     Engine, Turn,
     call::Call,
+    keep::Keeping,
     rooms::MemberKey,
     subscription::{Binding, BindingKey, Start, Subscription, SubscriptionKey, Voice},
     timer::Timer,
@@ -36,6 +37,8 @@ pub struct Client {
     kind: Kind,
     /// Subscriptions that go on when the outlet is no longer full.
     pub(super) paused: Vec<SubscriptionKey>,
+    /// The session it named.
+    pub(super) keeping: Option<Box<Keeping>>,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,7 @@ impl Engine {
         self.clients.insert(Client {
             kind: Kind::Socket(session),
             paused: Vec::new(),
+            keeping: None,
         })
     }
 
@@ -197,6 +201,7 @@ impl Engine {
                 }
             }
             Effect::Unseat(member) => self.unseat(member),
+            Effect::Forget(topic) => self.forget_place(client, topic),
             Effect::Broadcast(incarnation, body) => {
                 if let Some(member) = self.member_of(client, incarnation) {
                     self.say(member, body);
@@ -276,7 +281,19 @@ impl Engine {
     }
 
     /// Subscribes a channel that was joined.
-    fn open(&mut self, client: ClientKey, vsn: Vsn, opening: Opening, turn: &mut Turn<'_>) {
+    pub(super) fn open(
+        &mut self,
+        client: ClientKey,
+        vsn: Vsn,
+        opening: Opening,
+        turn: &mut Turn<'_>,
+    ) {
+        if opening.bindings.is_empty() {
+            return;
+        }
+        let Some(opening) = self.resume(client, vsn, opening) else {
+            return;
+        };
         let Opening {
             incarnation,
             topic,
@@ -284,9 +301,6 @@ impl Engine {
             bindings,
             claims,
         } = opening;
-        if bindings.is_empty() {
-            return;
-        }
         let wishes = bindings.into_iter().map(
             |JoinBinding {
                  id, since, spec, ..
@@ -317,6 +331,7 @@ impl Engine {
         self.clients.insert(Client {
             kind: Kind::Stream(None),
             paused: Vec::new(),
+            keeping: None,
         })
     }
 

@@ -38,6 +38,10 @@ impl Engine {
         subscription.greeted = true;
         // From here on it knows its position: whatever comes next is a continuation.
         subscription.resumes = true;
+        self.keep_place(key);
+        let Some(subscription) = self.subscriptions.get_mut(key) else {
+            return;
+        };
         if subscription.wants_cursors && !std::mem::replace(&mut subscription.has_checkpoints, true)
         {
             self.timers.schedule(

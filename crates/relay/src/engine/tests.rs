@@ -47,6 +47,11 @@ impl Outlets for Sent {
     fn send(&mut self, client: ClientKey, parcel: &Parcel) {
         let Parcel::Frame(frame) = parcel else { return };
         let head = if frame[1] < 126 { 2 } else { 4 };
+        if frame[0] == 0x89 {
+            let payload = String::from_utf8(frame[head..].to_vec()).unwrap();
+            let ping = json!([null, null, "", "ping", payload]);
+            return self.0.push((client, ping));
+        }
         let message = serde_json::from_slice(&frame[head..]).unwrap();
         self.0.push((client, message));
     }
@@ -550,6 +555,69 @@ fn a_client_that_is_gone_leaves_nothing_behind() {
     assert_eq!((engine.subscriptions.len(), engine.bindings.len()), (0, 0));
     assert_eq!(engine.evaluations.held, 0);
     assert!(engine.live.registry.is_empty());
+}
+
+#[test]
+fn a_session_goes_on_from_what_a_pong_has_proven() {
+    let mut stage = Stage::new(COLUMNS);
+    let (client, session) = (stage.connect(), uuid::Uuid::from_u128(7));
+    let (engine, mut turn) = stage.turn();
+    engine.keep(client, session, &mut turn);
+    let call = stage.next_call();
+    assert!(matches!(call, Some(Call::LoadSession { .. })), "{call:?}");
+    stage.join(client, &entry());
+    assert!(stage.next_call().is_none(), "where it stood is not known");
+    stage.answer(Answer::SessionLoaded {
+        client,
+        outcome: Ok(Vec::new()),
+    });
+    stage.resolve(|_| Ok(everything()));
+    let saved = |stage: &mut Stage| match stage.next_call() {
+        Some(Call::SaveSession { session: of, place }) if of == session => {
+            Some((place.topic, place.cursor))
+        }
+        None => None,
+        other => unreachable!("{other:?}"),
+    };
+    let key = CursorKey::new([3; 32]);
+    let place = |batch| {
+        Some((
+            "realtime:a".into(),
+            key.seal(position(batch, i64::MAX)).into(),
+        ))
+    };
+    assert_eq!(
+        saved(&mut stage),
+        place(1),
+        "where it begins needs no proof"
+    );
+
+    stage.commit(2, &[r#"I {"id":1,"v":1}"#]);
+    stage.sent.0.clear();
+    stage.pass(Duration::from_secs(10));
+    let ping = |stage: &mut Stage| {
+        let sent = std::mem::take(&mut stage.sent.0);
+        let ping = sent.into_iter().find(|(_, message)| message[3] == "ping");
+        ping.map(|(_, message)| message[4].as_str().unwrap().to_owned())
+    };
+    let payload = ping(&mut stage).unwrap();
+    stage.commit(3, &[r#"I {"id":2,"v":1}"#]);
+    stage.pass(Duration::from_secs(10));
+    assert_eq!(ping(&mut stage), None, "it owes an answer");
+    stage.engine.pong(client, b"something else");
+    assert_eq!(saved(&mut stage), None);
+    stage.engine.pong(client, payload.as_bytes());
+    assert_eq!(
+        saved(&mut stage),
+        place(2),
+        "what came after the ping is not proven"
+    );
+    stage.engine.pong(client, payload.as_bytes());
+    assert_eq!(saved(&mut stage), None, "once");
+
+    stage.send(client, &json!(["1", "9", "realtime:a", "phx_leave", {}]));
+    let call = stage.next_call();
+    assert!(matches!(call, Some(Call::ForgetSession { .. })), "{call:?}");
 }
 
 impl Stage {

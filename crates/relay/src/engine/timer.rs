@@ -30,6 +30,10 @@ pub(super) enum Timer {
     LookOver(RoundKey),
     /// A log that could not be read is tried again.
     ReadAgain(ScanKey),
+    /// A session that could not be read is read again.
+    LoadSession(ClientKey),
+    /// A client that named a session is asked what has arrived.
+    Ping(ClientKey),
     /// A channel has waited long enough for the database to be followed.
     ReadyOver(ClientKey, Incarnation),
 }
@@ -50,6 +54,8 @@ impl Engine {
                 Timer::LookAgain(round) => self.look(round),
                 Timer::LookOver(round) => self.look_over(round, turn),
                 Timer::ReadAgain(scan) => self.read_again(scan),
+                Timer::LoadSession(client) => self.load_session(client),
+                Timer::Ping(client) => self.ping(client, turn),
                 Timer::ReadyOver(client, incarnation) => self.ready_over(client, incarnation, turn),
             }
         }

@@ -85,7 +85,7 @@ impl Client {
                     }
                     json!({"seat": seating.topic.as_str(), "held": seating.held, "hears": seating.hearing.broadcasts})
                 }
-                Effect::Unseat(_) => return None,
+                Effect::Unseat(_) | Effect::Forget(_) => return None,
                 Effect::SayBinary(bytes) => json!({"binary": bytes}),
                 Effect::TurnAway => json!("turn away"),
                 Effect::Authorize(_, topic, claims) => {

@@ -7,9 +7,11 @@ use std::{
 };
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use pgrelay_protocol::{BindingSpec, Topic};
 
 use crate::{
     engine::{Answer, Call},
+    ports::Claims,
     relay::Ports,
 };
 
@@ -36,8 +38,15 @@ impl Calls {
 
     pub(super) fn ask(&mut self, call: Call) {
         let is_joining = match call {
-            Call::Resolve { .. } | Call::Channel { .. } | Call::Messages { .. } => true,
-            Call::Evaluate { .. } | Call::Look { .. } | Call::Read { .. } => false,
+            Call::Resolve { .. }
+            | Call::Channel { .. }
+            | Call::Messages { .. }
+            | Call::LoadSession { .. } => true,
+            Call::Evaluate { .. }
+            | Call::Look { .. }
+            | Call::Read { .. }
+            | Call::SaveSession { .. }
+            | Call::ForgetSession { .. } => false,
         };
         if is_joining && self.joining >= JOINING_MAX {
             self.waiting.push_back(call);
@@ -48,81 +57,94 @@ impl Calls {
     }
 
     fn start(&mut self, call: Call) {
+        let authorizer = &self.ports.authorizer;
         let answer = match call {
-            Call::Resolve { spec, claims } => {
-                let outcome = self
-                    .ports
-                    .authorizer
-                    .resolve(Arc::clone(&spec), Arc::clone(&claims));
-                outcome
-                    .map(move |outcome| Answer::Resolved {
-                        spec,
-                        claims,
-                        outcome,
-                    })
-                    .boxed()
-            }
-            Call::Channel { topic, claims } => {
-                let outcome = self
-                    .ports
-                    .authorizer
-                    .channel(topic.clone(), Arc::clone(&claims));
-                outcome
-                    .map(move |outcome| Answer::Channel {
-                        topic,
-                        claims,
-                        outcome,
-                    })
-                    .boxed()
-            }
+            Call::Resolve { spec, claims } => self.resolve(spec, claims),
+            Call::Channel { topic, claims } => self.channel(topic, claims),
             Call::Messages {
                 client,
                 incarnation,
                 topic,
                 wish,
-            } => {
-                let outcome = self.ports.messages.replay(topic, wish.since_ms, wish.limit);
-                outcome
-                    .map(move |outcome| Answer::Messages {
-                        client,
-                        incarnation,
-                        outcome,
-                    })
-                    .boxed()
+            } => self
+                .ports
+                .messages
+                .replay(topic, wish.since_ms, wish.limit)
+                .map(move |outcome| Answer::Messages {
+                    client,
+                    incarnation,
+                    outcome,
+                })
+                .boxed(),
+            Call::LoadSession { client, session } => self
+                .ports
+                .sessions
+                .load(session)
+                .map(move |outcome| Answer::SessionLoaded { client, outcome })
+                .boxed(),
+            Call::SaveSession { session, place } => {
+                return self.ports.sessions.save(session, place);
+            }
+            Call::ForgetSession { session, topic } => {
+                return self.ports.sessions.forget(session, &topic);
             }
             Call::Evaluate {
                 key,
                 page,
                 changes,
                 tests,
-            } => {
-                let outcome = self.ports.authorizer.evaluate(page, changes, tests);
-                outcome
-                    .map(move |outcome| Answer::Evaluated { key, outcome })
-                    .boxed()
-            }
+            } => authorizer
+                .evaluate(page, changes, tests)
+                .map(move |outcome| Answer::Evaluated { key, outcome })
+                .boxed(),
             Call::Look {
                 key,
                 changes,
                 viewers,
-            } => {
-                let outcome = self.ports.authorizer.look(changes, viewers);
-                outcome
-                    .map(move |outcome| Answer::Looked { key, outcome })
-                    .boxed()
-            }
+            } => authorizer
+                .look(changes, viewers)
+                .map(move |outcome| Answer::Looked { key, outcome })
+                .boxed(),
             Call::Read {
                 key,
                 after,
                 bytes_max,
-            } => {
-                let outcome = self.ports.log.read(after, bytes_max);
-                outcome
-                    .map(move |outcome| Answer::Read { key, outcome })
-                    .boxed()
-            }
+            } => self
+                .ports
+                .log
+                .read(after, bytes_max)
+                .map(move |outcome| Answer::Read { key, outcome })
+                .boxed(),
         };
         self.running.push(answer);
+    }
+
+    fn resolve(&self, spec: Arc<BindingSpec>, claims: Arc<Claims>) -> BoxFuture<'static, Answer> {
+        let outcome = self
+            .ports
+            .authorizer
+            .resolve(Arc::clone(&spec), Arc::clone(&claims));
+        outcome
+            .map(move |outcome| Answer::Resolved {
+                spec,
+                claims,
+                outcome,
+            })
+            .boxed()
+    }
+
+    fn channel(&self, topic: Topic, claims: Arc<Claims>) -> BoxFuture<'static, Answer> {
+        let outcome = self
+            .ports
+            .authorizer
+            .channel(topic.clone(), Arc::clone(&claims));
+        outcome
+            .map(move |outcome| Answer::Channel {
+                topic,
+                claims,
+                outcome,
+            })
+            .boxed()
     }
 
     /// The next answer, if there is one.
@@ -131,7 +153,10 @@ impl Calls {
             return None;
         };
         let was_joining = match answer {
-            Answer::Resolved { .. } | Answer::Channel { .. } | Answer::Messages { .. } => true,
+            Answer::Resolved { .. }
+            | Answer::Channel { .. }
+            | Answer::Messages { .. }
+            | Answer::SessionLoaded { .. } => true,
             Answer::Evaluated { .. } | Answer::Looked { .. } | Answer::Read { .. } => false,
         };
         if was_joining {

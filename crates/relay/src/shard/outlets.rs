@@ -4,7 +4,7 @@
 //! A change with many receivers has a queue of its own: it is flushed beside everything else, a
 //! part each turn, and the next such change waits for it.
 
-use std::{collections::VecDeque, sync::Arc, task::Poll};
+use std::{collections::VecDeque, io, sync::Arc, task::Poll};
 
 use super::{
     ready::Bell,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     FailPoint,
     engine::ClientKey,
+    outbox::Spare,
     outlet::{Goodbye, Outlets, Parcel},
     stream::StreamSender,
 };
@@ -29,6 +30,18 @@ const MASS_FLUSHES_PER_TURN: usize = 64;
 /// Dirty sockets beyond which nothing more is handed out.
 const DIRTY_MAX: usize = 4_096;
 
+/// Queues kept for sockets that will need one, and how large they may be.
+const SPARES_MAX: usize = 1_024;
+const SPARE_FRAMES_MAX: usize = 128;
+
+/// What sockets share: they need it only while they are written to.
+#[derive(Default)]
+struct Desk {
+    /// Where frames are put together.
+    scratch: Vec<u8>,
+    spares: Vec<Spare>,
+}
+
 /// One way out.
 pub(super) enum Way {
     Socket(Box<Socket>),
@@ -39,10 +52,13 @@ pub(super) enum Way {
     },
 }
 
+type Places = Vec<Option<(ClientKey, Way)>>;
+
 /// The ways out, by client.
 pub(super) struct Ways {
-    places: Vec<Option<(ClientKey, Way)>>,
+    places: Places,
     count: usize,
+    desk: Desk,
     dirty: VecDeque<ClientKey>,
     /// Dirty because of a mass delivery.
     mass: VecDeque<ClientKey>,
@@ -58,11 +74,40 @@ pub(super) struct Ways {
     pub(super) drained: Vec<ClientKey>,
 }
 
+fn find(places: &mut Places, key: ClientKey) -> Option<&mut Way> {
+    let (owner, way) = places.get_mut(key.index() as usize)?.as_mut()?;
+    (*owner == key).then_some(way)
+}
+
+impl Desk {
+    /// Writes what waits for a socket, as far as it takes it.
+    fn flush(&mut self, socket: &mut Socket) -> Poll<io::Result<()>> {
+        let outcome = socket.flush(&mut self.scratch);
+        if let Some(queue) = socket.outbox.strip()
+            && queue.capacity() <= SPARE_FRAMES_MAX
+            && self.spares.len() < SPARES_MAX
+        {
+            self.spares.push(queue);
+        }
+        outcome
+    }
+
+    /// Gives a socket a queue where it has none.
+    fn provide(&mut self, socket: &mut Socket) {
+        if socket.outbox.is_bare()
+            && let Some(queue) = self.spares.pop()
+        {
+            socket.outbox.adopt(queue);
+        }
+    }
+}
+
 impl Ways {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             places: Vec::new(),
             count: 0,
+            desk: Desk::default(),
             dirty: VecDeque::new(),
             mass: VecDeque::new(),
             is_mass: false,
@@ -91,8 +136,7 @@ impl Ways {
     }
 
     pub(super) fn get(&mut self, key: ClientKey) -> Option<&mut Way> {
-        let (owner, way) = self.places.get_mut(key.index() as usize)?.as_mut()?;
-        (*owner == key).then_some(way)
+        find(&mut self.places, key)
     }
 
     pub(super) fn socket(&mut self, key: ClientKey) -> Option<&mut Socket> {
@@ -149,11 +193,11 @@ impl Ways {
     /// Writes what waits for one socket, as far as it takes it.
     pub(super) fn flush(&mut self, key: ClientKey) {
         let quarter = self.bytes_max / 4;
-        let Some(socket) = self.socket(key) else {
+        let Some(Way::Socket(socket)) = find(&mut self.places, key) else {
             return;
         };
         socket.is_dirty = false;
-        let failed = matches!(socket.flush(), Poll::Ready(Err(_)));
+        let failed = matches!(self.desk.flush(socket), Poll::Ready(Err(_)));
         let drained = socket.is_full && socket.outbox.bytes() <= quarter;
         if drained {
             socket.is_full = false;
@@ -183,7 +227,7 @@ impl Outlets for Ways {
 
     fn send(&mut self, client: ClientKey, parcel: &Parcel) {
         let bytes_max = self.bytes_max;
-        let has_room = match (self.get(client), parcel) {
+        let has_room = match (find(&mut self.places, client), parcel) {
             (Some(Way::Socket(socket)), Parcel::Frame(frame)) => {
                 if socket.outbox.is_closing() {
                     return;
@@ -191,10 +235,11 @@ impl Outlets for Ways {
                 if FailPoint::DropsOnOverflow.is_on() && socket.outbox.bytes() > bytes_max / 2 {
                     return;
                 }
+                self.desk.provide(socket);
                 socket.outbox.push(frame.clone());
                 // It may be full only because its turn has not come.
                 if socket.outbox.bytes() > bytes_max {
-                    let _outcome_shows_at_the_next_flush = socket.flush();
+                    let _outcome_shows_at_the_next_flush = self.desk.flush(socket);
                 }
                 socket.outbox.bytes() <= bytes_max.max(frame.len())
             }
@@ -212,10 +257,10 @@ impl Outlets for Ways {
 
     fn is_full(&mut self, client: ClientKey) -> bool {
         let half = self.bytes_max / 2;
-        match self.get(client) {
+        match find(&mut self.places, client) {
             Some(Way::Socket(socket)) => {
                 if socket.outbox.bytes() > half {
-                    let _outcome_shows_at_the_next_flush = socket.flush();
+                    let _outcome_shows_at_the_next_flush = self.desk.flush(socket);
                 }
                 socket.is_full |= socket.outbox.bytes() > half;
                 socket.is_full

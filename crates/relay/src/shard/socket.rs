@@ -85,12 +85,11 @@ impl Socket {
     }
 
     /// Writes what waits. Pending means that the bell rings when there is room again.
-    pub(super) fn flush(&mut self) -> Poll<io::Result<()>> {
+    pub(super) fn flush(&mut self, scratch: &mut Vec<u8>) -> Poll<io::Result<()>> {
         let (stream, mut cx) = (&mut self.stream, Context::from_waker(&self.waker));
-        match self
-            .outbox
-            .write(|slices| Pin::new(&mut *stream).poll_write_vectored(&mut cx, slices))
-        {
+        match self.outbox.write(scratch, |bytes| {
+            Pin::new(&mut *stream).poll_write(&mut cx, bytes)
+        }) {
             Poll::Ready(Ok(())) if self.outbox.is_closing() && !self.is_shut => {
                 self.is_shut = true;
                 Pin::new(stream).poll_shutdown(&mut cx)

@@ -207,6 +207,7 @@ impl Worker {
             vsn,
             token,
             claims,
+            session,
         } = new;
         let key = self.engine.connect(vsn, &token, claims);
         match Socket::new(socket, vsn, (&self.ready, key), now.instant) {
@@ -225,6 +226,10 @@ impl Worker {
         }
         self.due
             .schedule(now.instant + self.config.idle_timeout, Due::Silence(key));
+        if let Some(session) = session {
+            let (engine, mut turn) = self.engine(now);
+            engine.keep(key, session, &mut turn);
+        }
         if !early.is_empty() {
             self.receive(key, &early, now);
         }
@@ -346,7 +351,8 @@ impl Worker {
                 self.answer(key, |socket| socket.outbox.close(close_reply(frame), false));
                 return self.hang_up(key, now);
             }
-            Message::Pong(_) | Message::Frame(_) => return,
+            Message::Pong(payload) => return self.engine.pong(key, &payload),
+            Message::Frame(_) => return,
         };
         match frame {
             Ok(frame) => {

@@ -2,10 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pgrelay_protocol::{CursorKey, RefetchReason, TokenError, Vsn, client_frame::decode_text};
+use pgrelay_protocol::{
+    BindingSpec, CursorKey, RefetchReason, TokenError, Vsn, client_frame::decode_text,
+};
 use pgrelay_relay::{
     Config,
     engine::{Answer, Call, ClientKey, Engine, Now, Turn},
+    filter::ResolvedBinding,
     outlet::{Goodbye, Outlets, Parcel},
     ports::{BindingError, Claims, EvaluateError, FeedEvent, ReplayError, TokenVerifier},
     testing,
@@ -343,18 +346,7 @@ impl World {
         let fails = self.fate.outages && self.random.chance(15);
         let answer = match call {
             Call::Resolve { spec, claims } => {
-                let resolved = resolve(&spec);
-                let error = |message: &str, retryable| BindingError {
-                    message: message.to_owned(),
-                    retryable,
-                };
-                let outcome = if fails {
-                    Err(error("database away", true))
-                } else if resolved.relation.is_some() && resolved.relation == self.unpublished {
-                    Err(error("not published", false))
-                } else {
-                    Ok(resolved)
-                };
+                let outcome = self.resolved(&spec, fails);
                 Answer::Resolved {
                     spec,
                     claims,
@@ -375,8 +367,12 @@ impl World {
                 };
                 Answer::Evaluated { key, outcome }
             }
-            // Nobody here joins a private channel.
-            Call::Channel { .. } | Call::Messages { .. } => return,
+            // Nobody here joins a private channel, or names a session.
+            Call::Channel { .. }
+            | Call::Messages { .. }
+            | Call::LoadSession { .. }
+            | Call::SaveSession { .. }
+            | Call::ForgetSession { .. } => return,
             Call::Look {
                 key,
                 changes,
@@ -400,6 +396,21 @@ impl World {
         };
         let (engine, mut turn) = self.turn();
         engine.answer(answer, &mut turn);
+    }
+
+    fn resolved(&self, spec: &BindingSpec, fails: bool) -> Result<ResolvedBinding, BindingError> {
+        let resolved = resolve(spec);
+        let error = |message: &str, retryable| BindingError {
+            message: message.to_owned(),
+            retryable,
+        };
+        if fails {
+            Err(error("database away", true))
+        } else if resolved.relation.is_some() && resolved.relation == self.unpublished {
+            Err(error("not published", false))
+        } else {
+            Ok(resolved)
+        }
     }
 
     /// The policies of one viewer may fail while everything else works.

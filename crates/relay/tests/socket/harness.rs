@@ -11,7 +11,8 @@ use pgrelay_relay::{
     filter::{FilterTest, ResolvedBinding, Scalar, Test},
     ports::{
         Authorizer, BindingError, ChangeLog, ChannelError, ChannelRights, Claims, EvaluateError,
-        Feed as _, FeedEvent, MessageLog, Replay, ReplayError, StoredMessage, TokenVerifier,
+        Feed as _, FeedEvent, MessageLog, Replay, ReplayError, SessionPlace, SessionStore,
+        SessionUnavailable, StoredMessage, TokenVerifier,
     },
     testing,
     view::{Glance, Rights, Sight, Viewer},
@@ -26,6 +27,7 @@ use tokio_tungstenite::{
     },
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Grants everything, knows one table, has one page per batch.
 pub(crate) struct Database {
@@ -110,6 +112,16 @@ impl Authorizer for Database {
     }
 }
 
+impl SessionStore for Database {
+    fn load(&self, _: Uuid) -> BoxFuture<'static, Result<Vec<SessionPlace>, SessionUnavailable>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn save(&self, _: Uuid, _: SessionPlace) {}
+
+    fn forget(&self, _: Uuid, _: &Topic) {}
+}
+
 impl MessageLog for Database {
     fn replay(
         &self,
@@ -181,6 +193,7 @@ impl World {
         let ports = Ports {
             log: Arc::<Database>::clone(&database),
             messages: Arc::<Database>::clone(&database),
+            sessions: Arc::<Database>::clone(&database),
             authorizer: database,
             tokens: Arc::new(Tokens),
         };
@@ -234,6 +247,7 @@ impl World {
                 vsn,
                 token,
                 claims: claims(),
+                session: None,
             })
             .unwrap();
         let small = WebSocketConfig::default()

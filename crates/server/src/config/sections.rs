@@ -281,6 +281,7 @@ fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
     let pool_size = reader.need("PGRELAY_POOL_SIZE", value::count);
     let log_retention = reader.need("PGRELAY_LOG_RETENTION", value::duration);
     let log_bytes_max = reader.need("PGRELAY_LOG_BYTES_MAX", value::bytes);
+    let session_retention = reader.need("PGRELAY_SESSION_RETENTION", value::duration);
     let safety_poll = reader.need("PGRELAY_SAFETY_POLL", value::duration);
     let poll_busy = reader.need("PGRELAY_BUSY_POLL", value::duration);
     let arm = reader.need("PGRELAY_ARM", |text| match text {
@@ -299,6 +300,7 @@ fn database(reader: &mut Reader<'_>) -> Option<capture::Config> {
         message_bytes_max: message_bytes_max?,
         log_retention: log_retention?,
         log_bytes_max: log_bytes_max?,
+        session_retention: session_retention?,
         safety_poll: safety_poll?,
         poll_busy: poll_busy?,
         arm: arm?,

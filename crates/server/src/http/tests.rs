@@ -10,7 +10,8 @@ use pgrelay_relay::{
     filter::{FilterTest, ResolvedBinding},
     ports::{
         Authorizer, BindingError, ChangeLog, ChannelError, ChannelRights, Claims, EvaluateError,
-        MessageLog, Replay, ReplayError, StoredMessage,
+        MessageLog, Replay, ReplayError, SessionPlace, SessionStore, SessionUnavailable,
+        StoredMessage,
     },
     view::{Glance, Sight, Viewer},
 };
@@ -21,6 +22,7 @@ use tokio::{
     time::Instant,
 };
 use tower::ServiceExt as _;
+use uuid::Uuid;
 
 use super::*;
 use crate::{
@@ -110,6 +112,16 @@ impl Authorizer for Nowhere {
     }
 }
 
+impl SessionStore for Nowhere {
+    fn load(&self, _: Uuid) -> BoxFuture<'static, Result<Vec<SessionPlace>, SessionUnavailable>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn save(&self, _: Uuid, _: SessionPlace) {}
+
+    fn forget(&self, _: Uuid, _: &Topic) {}
+}
+
 impl MessageLog for Nowhere {
     fn replay(
         &self,
@@ -135,6 +147,7 @@ fn relay_with(config: Config) -> (Relay, Vec<Shard>) {
         log: Arc::new(Nowhere),
         authorizer: Arc::new(Nowhere),
         messages: Arc::new(Nowhere),
+        sessions: Arc::new(Nowhere),
         tokens: verifier(),
     };
     build(config, &ports, &Arc::new(Metrics::default()))

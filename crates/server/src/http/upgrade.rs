@@ -21,6 +21,7 @@ use pgrelay_relay::{
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use uuid::Uuid;
 
 use super::{answer::supabase_error, metrics::Metrics};
 use crate::{
@@ -53,6 +54,7 @@ struct Guest {
     vsn: Vsn,
     token: Arc<str>,
     claims: Arc<Claims>,
+    session: Option<Uuid>,
 }
 
 /// Why a socket is refused.
@@ -140,18 +142,24 @@ fn admit(
             text.to_owned(),
         ));
     }
+    let session = query.session.map(|text| text.parse()).transpose();
+    let session = session.map_err(|_no_uuid| {
+        Refused::Told(StatusCode::BAD_REQUEST, "session is no UUID".to_owned())
+    })?;
     Ok(Guest {
         vsn,
         token: token.into(),
         claims,
+        session,
     })
 }
 
-/// The two parameters that are read; of a repeated one the last counts.
+/// The parameters that are read; of a repeated one the last counts.
 #[derive(Default)]
 struct Query {
     apikey: Option<String>,
     vsn: Option<String>,
+    session: Option<String>,
 }
 
 impl Query {
@@ -161,6 +169,7 @@ impl Query {
             match &*key {
                 "apikey" => query.apikey = Some(value.into_owned()),
                 "vsn" => query.vsn = Some(value.into_owned()),
+                "session" => query.session = Some(value.into_owned()),
                 _ => {}
             }
         }
@@ -184,13 +193,19 @@ async fn hand_over(upgrade: OnUpgrade, relay: Relay, guest: Guest) -> Result<(),
     let early = Bytes::copy_from_slice(&read_buf);
     drop(read_buf);
     let socket = io.into_inner().into_std()?;
-    let Guest { vsn, token, claims } = guest;
+    let Guest {
+        vsn,
+        token,
+        claims,
+        session,
+    } = guest;
     if let Err(busy) = relay.accept(NewSocket {
         socket,
         early,
         vsn,
         token,
         claims,
+        session,
     }) {
         tracing::warn!(error = %busy, "socket dropped");
     }

@@ -62,7 +62,7 @@ async fn policies_decide_who_joins() {
 async fn a_policy_that_raises_or_sleeps_lets_nobody_in_and_holds_nobody_up() {
     let stage = Stage::open_with(|relay| {
         hasty(relay)
-            .set("PGRELAY_EVALUATE_TIMEOUT", "300ms")
+            .set("PGRELAY_EVALUATE_TIMEOUT", "2s")
             .allow("the rights on a private channel are not known now")
     })
     .await;
@@ -160,10 +160,16 @@ async fn a_new_token_is_asked_about_again() {
     client
         .expect("who is there", |frame| frame.event == "presence_state")
         .await;
+    // Somebody else hears it, so it was on its way before the refresh.
+    let service = stage.relay.service_key();
+    let mut other = WsClient::connect(stage.relay.address(), Vsn::V2, &service).await;
+    other.join(ROOM, json!({"private": true})).await;
     stage
         .sql
         .run("select realtime.send('{}', 'unheard', 'room')")
         .await;
+    assert_eq!(heard(&mut other).await.0["event"], "unheard");
+    client.heartbeat().await;
     let refresh = |level: u8| json!({"access_token": key(level)});
     client.push(ROOM, "access_token", refresh(2)).await;
     // Nothing is answered; once it counts, messages arrive.

@@ -9,3 +9,4 @@ mod broadcast;
 mod limits;
 mod presence;
 mod rest;
+mod session;
