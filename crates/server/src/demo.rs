@@ -131,7 +131,10 @@ async fn prepare(
     let links = keys.people.first().map(banner::People::links);
     let prefill = Prefill {
         chat: links,
-        key: keys.service,
+        key: keys
+            .people
+            .first()
+            .map_or_else(String::new, |people| people.client.clone()),
         table: FOLLOWED.to_owned(),
         filter: format!("booking_id=eq.{}", BOOKINGS[0].id),
     };

@@ -235,7 +235,7 @@ async fn data_and_keys_outlive_a_run_even_a_killed_one() {
     let sent = second.send(&client_token, BOOKING, "Again").await;
     assert!(sent.starts_with("HTTP/1.1 201"), "{sent}");
     let page = second.get("/", "").await;
-    assert!(page.contains("public.messages") && page.contains(&second.service_key));
+    assert!(page.contains("public.messages") && page.contains(&second.client_token));
     // A key that is accepted gets as far as being told that this is no WebSocket.
     let socket = second
         .get(&format!("/socket/websocket?apikey={service_key}"), "")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use pgrelay_chat::doctor::Check;
-use pgrelay_e2e::chat::{LiveChat, Person, request};
+use pgrelay_e2e::chat::{LiveChat, Person, open_booking, request};
 use pgrelay_test_support::{
     Relay, RelayBuilder, Request, TcpProxy, TestDatabase, Vsn, WsClient, wait_for,
 };
@@ -434,4 +434,46 @@ async fn the_commands_install_examine_upgrade_and_spare_the_chat() {
     sql.run("update public.bookings set status = 'accepted'")
         .await;
     assert_eq!(sql.value("select count(*) from public.messages").await, "2");
+}
+
+#[tokio::test]
+async fn notes_and_other_bookings_are_not_told_to_a_client() {
+    let chat = LiveChat::start().await;
+    let everything = json!([
+        {"event": "*", "schema": "public", "table": "messages"},
+        {"event": "*", "schema": "public", "table": "assignments"},
+    ]);
+    let mut sockets = Vec::new();
+    for who in [&chat.client, &chat.operator] {
+        let mut socket = chat.connect(who).await;
+        socket
+            .join_changes("realtime:all", everything.clone())
+            .await;
+        sockets.push(socket);
+    }
+    let other = Person::client();
+    open_booking(&chat.sql, "REQ2", &other).await;
+    let note = json!({"bookingId": LiveChat::CODE, "content": "pays late", "message_type": "note"});
+    chat.ask(&chat.operator, "POST", "/api/messages", Some(note), &[201])
+        .await;
+    chat.ask(
+        &chat.operator,
+        "POST",
+        "/api/bookings/REQ1759286674249/assignment",
+        None,
+        &[201],
+    )
+    .await;
+    chat.say(&chat.operator, "Hello").await;
+    let mut heard = Vec::new();
+    for socket in &mut sockets {
+        let changes = socket
+            .changes_until("realtime:all", |change| {
+                change["data"]["record"]["content"] == "Hello"
+            })
+            .await;
+        heard.push(changes.len());
+    }
+    // The other booking's first message, the note, the assignment, the answer.
+    assert_eq!(heard, [1, 4]);
 }

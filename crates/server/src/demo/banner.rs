@@ -128,11 +128,11 @@ impl Banner<'_> {
         else {
             return Ok(());
         };
-        let (program, service) = (self.program.display(), &self.keys.service);
+        let program = self.program.display();
         writeln!(f, "\nSee messages of a booking arrive: open {url} or run\n")?;
         writeln!(
             f,
-            "  '{program}' tail --url {url} --key {service} --table {FOLLOWED} \
+            "  '{program}' tail --url {url} --key {client} --table {FOLLOWED} \
              --filter booking_id=eq.{}",
             booking.id
         )?;
@@ -172,7 +172,7 @@ mod tests {
                 .starts_with("  '/opt/pg relay/pgrelay' tail --url http://127.0.0.1:4000 ")
         );
         assert!(line("curl").contains(&keys.people[0].client));
-        assert!(line(" tail ").contains(&keys.service));
+        assert!(line(" tail ").contains(&keys.people[0].client));
         assert!(line("anon key").ends_with(&keys.anon));
         assert!(line("service key").ends_with(&keys.service));
         for people in &keys.people {

@@ -98,8 +98,8 @@ impl LiveChat {
     }
 
     /// A socket of `who` that goes through `address`.
-    pub async fn connect_through(&self, address: SocketAddr, _who: &Person) -> WsClient {
-        WsClient::connect(address, Vsn::V2, &Person::service().signed_token()).await
+    pub async fn connect_through(&self, address: SocketAddr, who: &Person) -> WsClient {
+        WsClient::connect(address, Vsn::V2, &who.signed_token()).await
     }
 
     /// A socket of `who` on both channels of the booking, live.
