@@ -56,7 +56,6 @@ impl Calls {
         self.start(call);
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each question")]
     fn start(&mut self, call: Call) {
         let authorizer = &self.ports.authorizer;
         let answer = match call {

@@ -330,7 +330,6 @@ impl World {
         engine.step(&mut turn);
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each question")]
     fn answer(&mut self) {
         if self.calls.is_empty() {
             return;
