@@ -38,6 +38,6 @@ pub use json::NotAnObject;
 pub use mail::{Body, Cast};
 pub use metrics::Metrics;
 pub use outlet::{StreamEvent, StreamEventKind};
-pub use relay::{Busy, Crowded, NewSocket, Ports, Relay, SubscribeError, build};
+pub use relay::{AcceptError, Crowded, NewSocket, Ports, Relay, build};
 pub use shard::Shard;
 pub use stream::EventStream;

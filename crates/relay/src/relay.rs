@@ -12,7 +12,10 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use pgrelay_protocol::Vsn;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -100,20 +103,24 @@ impl Drain {
     }
 }
 
-/// More clients are on their way to a shard than it takes.
+/// Why a client is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the relay cannot take another client now")]
-pub struct Busy;
-
-/// Why there is no stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SubscribeError {
-    /// Try again later.
-    #[error(transparent)]
-    Busy(#[from] Busy),
+pub enum AcceptError {
+    /// More clients are on their way to a shard than it takes; try again later.
+    #[error("the relay cannot take another client now")]
+    Busy,
     /// The relay goes down.
     #[error("the relay is going down")]
     Stopped,
+}
+
+impl<T> From<TrySendError<T>> for AcceptError {
+    fn from(error: TrySendError<T>) -> Self {
+        match error {
+            TrySendError::Full(_) => Self::Busy,
+            TrySendError::Closed(_) => Self::Stopped,
+        }
+    }
 }
 
 /// A running relay. Clones are the same relay.
@@ -132,6 +139,16 @@ struct Door {
     feed: mpsc::Sender<FeedEvent>,
     errands: mpsc::Sender<Errand>,
     load: Arc<AtomicUsize>,
+}
+
+impl Door {
+    fn let_in(&self, visitor: Visitor) -> Result<(), AcceptError> {
+        self.load.fetch_add(1, Ordering::AcqRel);
+        self.visitors.try_send(visitor).map_err(|error| {
+            self.load.fetch_sub(1, Ordering::AcqRel);
+            error.into()
+        })
+    }
 }
 
 /// Why no further socket is taken.
@@ -189,16 +206,9 @@ impl Relay {
     /// Gives a socket to the shard with the fewest clients. Never waits.
     ///
     /// # Errors
-    /// When that shard is busy; the socket is closed.
-    pub fn accept(&self, socket: NewSocket) -> Result<(), Busy> {
-        let door = self.least_loaded();
-        door.load.fetch_add(1, Ordering::AcqRel);
-        door.visitors
-            .try_send(Visitor::Socket(socket))
-            .map_err(|_full_or_closed| {
-                door.load.fetch_sub(1, Ordering::AcqRel);
-                Busy
-            })
+    /// When that shard is busy or gone; the socket is closed.
+    pub fn accept(&self, socket: NewSocket) -> Result<(), AcceptError> {
+        self.least_loaded().let_in(Visitor::Socket(socket))
     }
 
     /// Has `cast` told to every channel of its topic. Waits while the topic's shard is busy.
@@ -252,19 +262,11 @@ impl Relay {
     ///
     /// # Errors
     /// When no shard takes it.
-    pub async fn subscribe(&self, request: StreamRequest) -> Result<EventStream, SubscribeError> {
-        let door = self.least_loaded();
+    pub async fn subscribe(&self, request: StreamRequest) -> Result<EventStream, AcceptError> {
         let (reply, stream) = oneshot::channel();
-        door.load.fetch_add(1, Ordering::AcqRel);
-        if door
-            .visitors
-            .try_send(Visitor::Stream(request, reply))
-            .is_err()
-        {
-            door.load.fetch_sub(1, Ordering::AcqRel);
-            return Err(Busy.into());
-        }
-        stream.await.map_err(|_dropped| SubscribeError::Stopped)
+        self.least_loaded()
+            .let_in(Visitor::Stream(request, reply))?;
+        stream.await.map_err(|_dropped| AcceptError::Stopped)
     }
 
     /// Has every client leave within `window`, evenly spread: sockets are closed with 1012, streams

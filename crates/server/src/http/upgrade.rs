@@ -16,7 +16,7 @@ use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use pgrelay_protocol::Vsn;
 use pgrelay_relay::{
-    Crowded, FailPoint, NewSocket, Relay,
+    AcceptError, Crowded, FailPoint, NewSocket, Relay,
     ports::{Claims, TokenVerifier},
 };
 use tokio::net::TcpStream;
@@ -199,15 +199,18 @@ async fn hand_over(upgrade: OnUpgrade, relay: Relay, guest: Guest) -> Result<(),
         claims,
         session,
     } = guest;
-    if let Err(busy) = relay.accept(NewSocket {
+    let outcome = relay.accept(NewSocket {
         socket,
         early,
         vsn,
         token,
         claims,
         session,
-    }) {
-        tracing::warn!(error = %busy, "socket dropped");
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(AcceptError::Stopped) => tracing::debug!("a client came too late"),
+        Err(error @ AcceptError::Busy) => tracing::warn!(%error, "socket dropped"),
     }
     Ok(())
 }

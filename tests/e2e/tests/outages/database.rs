@@ -14,6 +14,7 @@ fn forgiving(relay: RelayBuilder) -> RelayBuilder {
     relay
         .allow("lost the change log")
         .allow("housekeeping failed")
+        .allow("sessions cannot be kept now")
         .allow("a subscription cannot be resolved now")
         .allow("deadpool.postgres: Connection could not be recycled")
 }
