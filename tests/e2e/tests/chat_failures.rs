@@ -725,8 +725,10 @@ async fn a_request_whose_caller_hangs_up_is_made_once_or_not_at_all() {
         .await;
     let (client, server) = (&case.client, &case.server);
     let request = json!({"bookingId": case.booking, "content": "Hello", "client_id": "k"});
+    // Not in that transaction, which would see the same activity for ever.
+    let watcher = server.database().connect().await;
     let waits = wait_for("the request to wait for the lock", async || {
-        let waiting = session
+        let waiting = watcher
             .value("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
             .await;
         (waiting != "0").then_some(())

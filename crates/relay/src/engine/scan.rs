@@ -257,8 +257,8 @@ impl Engine {
             if stage != Some(Stage::Replaying(key)) {
                 continue;
             }
-            if self.first_claim(member).is_some() {
-                // It claims a position that the live stream has not reached.
+            if self.first_claim(member).is_some() || self.is_ahead(member) {
+                // It claims, or stands at, a position that the live stream has not reached.
                 ahead.push(member);
                 continue;
             }
@@ -274,6 +274,12 @@ impl Engine {
         }
         self.drop_unused_scan(key);
         more
+    }
+
+    /// A replay from the log was faster than the live stream: what comes next there was delivered.
+    fn is_ahead(&self, key: SubscriptionKey) -> bool {
+        let subscription = self.subscriptions.get(key);
+        subscription.is_some_and(|it| self.settled(it) > self.live.at)
     }
 
     /// Removes a scan that nobody needs any more.
