@@ -11,6 +11,7 @@ mod broadcast;
 mod call;
 mod client;
 mod encode;
+mod failures;
 mod fanout;
 mod hold;
 mod keep;

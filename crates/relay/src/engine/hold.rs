@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use super::{
     Engine, Turn,
     call::Call,
+    failures::Failures,
     look::{Outlook, SpectatorKey},
     subscription::{BindingKey, Stage, SubscriptionKey},
     timer::Timer,
@@ -367,12 +368,13 @@ impl Engine {
 
     /// Sends what a subscription holds, up to the first change that is still undecided.
     pub(super) fn release(&mut self, key: SubscriptionKey, turn: &mut Turn<'_>) {
-        let mut failed: Option<(Position, SmallVec<[BindingKey; 2]>)> = None;
+        // Failures are told when something else is to be delivered, so that many in a row are told once.
+        let mut failures: Option<Failures> = None;
         while let Some(run) = self.take_decided(key) {
             let (page, index) = (Arc::clone(&run[0].0.page), run[0].0.index);
-            let change = &page.changes[index as usize];
-            let position = page.position(change);
+            let position = page.position(&page.changes[index as usize]);
             let mut deliver: SmallVec<[BindingKey; 2]> = SmallVec::new();
+            let mut failed: SmallVec<[BindingKey; 2]> = SmallVec::new();
             let mut seen = None;
             for (held, decision) in run {
                 match decision {
@@ -381,23 +383,21 @@ impl Engine {
                         // The same for all of them: they have the same claims.
                         seen = view;
                     }
-                    Decision::Fail => {
-                        let (at, bindings) =
-                            failed.get_or_insert_with(|| (position, SmallVec::new()));
-                        *at = position;
-                        if !bindings.contains(&held.binding) {
-                            bindings.push(held.binding);
-                        }
-                    }
+                    Decision::Fail => failed.push(held.binding),
                     Decision::Drop | Decision::Wait => {}
                 }
+            }
+            if !deliver.is_empty() {
+                self.tell_failures(key, failures.take(), turn);
+            }
+            if !failed.is_empty() {
+                let all = failures.get_or_insert_with(|| Failures::new(position));
+                all.add(position, failed);
             }
             if deliver.is_empty() {
                 continue;
             }
-            if let Some((position, bindings)) = failed.take() {
-                self.tell_refetch(key, &bindings, RefetchReason::Authorization, position, turn);
-            }
+            self.tell_failures(key, failures.take(), turn);
             match seen {
                 None => self.tell_refetch(key, &deliver, RefetchReason::Hole, position, turn),
                 Some(view) => {
@@ -408,9 +408,7 @@ impl Engine {
                 }
             }
         }
-        if let Some((position, bindings)) = failed {
-            self.tell_refetch(key, &bindings, RefetchReason::Authorization, position, turn);
-        }
+        self.tell_failures(key, failures, turn);
     }
 
     /// Takes all entries of the first held change out of the queue, if all of them are decided.
