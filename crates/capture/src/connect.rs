@@ -4,9 +4,10 @@
 use std::{fmt, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Connection, Socket, config};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::Error,
@@ -125,24 +126,58 @@ fn may_try_the_other_way(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
-impl deadpool_postgres::Connect for Endpoint {
+/// An [`Endpoint`] whose connections one runtime drives, whoever asks for them. Those who ask come and go: what
+/// they asked with is left for others.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    endpoint: Endpoint,
+    runtime: Handle,
+}
+
+impl Endpoint {
+    /// Connections of the runtime that this is called in.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[must_use]
+    pub fn connector(&self) -> Connector {
+        Connector {
+            endpoint: self.clone(),
+            runtime: Handle::current(),
+        }
+    }
+}
+
+impl deadpool_postgres::Connect for Connector {
     fn connect(
         &self,
         _config: &tokio_postgres::Config,
     ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        let endpoint = self.endpoint.clone();
         async move {
-            // The pool bounds the time.
-            let (client, link) = self.connect_in_any_time().await?;
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "deadpool owns the task and aborts it with its connection"
-            )]
-            let driver = tokio::spawn(async move {
-                if let Err(error) = link.await {
+            let (hand_out, handed_out) = oneshot::channel();
+            // Deadpool owns the task and aborts it with its connection.
+            let task = self.runtime.spawn(async move {
+                // The pool bounds the time.
+                let link = match endpoint.connect_in_any_time().await {
+                    Ok((client, link)) => hand_out.send(Ok(client)).map(|()| link),
+                    Err(error) => {
+                        let _nobody_waits_for_it = hand_out.send(Err(error));
+                        return;
+                    }
+                };
+                if let Ok(link) = link
+                    && let Err(error) = link.await
+                {
                     tracing::debug!(%error, "a pooled connection ended");
                 }
             });
-            Ok((client, driver))
+            let task = AbortOnDropHandle::new(task);
+            match handed_out.await {
+                Ok(client) => client.map(|client| (client, task.detach())),
+                // The runtime has ended; the pool ends the wait.
+                Err(_ended) => std::future::pending().await,
+            }
         }
         .boxed()
     }

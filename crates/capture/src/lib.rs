@@ -43,7 +43,7 @@ mod url;
 mod values;
 
 pub use config::{Arm, Config};
-pub use connect::{Endpoint, Link};
+pub use connect::{Connector, Endpoint, Link};
 pub use doctor::{Finding, Verdict, doctor};
 pub use error::{Error, Kind, Report};
 pub use health::Health;

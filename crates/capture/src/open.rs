@@ -23,7 +23,11 @@ pub struct Parts {
     pub health: Health,
 }
 
-/// Makes the parts. Nothing connects before it is used.
+/// Makes the parts. Nothing connects before it is used; whoever uses it, the runtime that this is called in
+/// drives the connections.
+///
+/// # Panics
+/// Outside a runtime.
 #[must_use]
 pub fn open(config: Config, metrics: Arc<Metrics>) -> Parts {
     let pool = Pool::new(&config.database, config.pool_size);

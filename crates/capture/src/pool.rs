@@ -22,12 +22,13 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(crate) struct Pool(deadpool_postgres::Pool);
 
 impl Pool {
-    /// Connects on demand.
+    /// Connects on demand; the runtime that this is called in drives the connections.
     pub(crate) fn new(endpoint: &Endpoint, size: usize) -> Self {
         let config = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = Manager::from_connect(endpoint.config().clone(), endpoint.clone(), config);
+        let manager =
+            Manager::from_connect(endpoint.config().clone(), endpoint.connector(), config);
         let limit = endpoint.connect_limit();
         let pool = deadpool_postgres::Pool::builder(manager)
             .max_size(size.max(1))

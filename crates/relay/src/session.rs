@@ -129,8 +129,8 @@ pub enum Effect {
     TurnAway,
     /// A channel is joined; its bindings may go live.
     Open(Opening),
-    /// A channel has another token: its bindings have to be resolved again.
-    Reclaim(SubscriptionKey, Arc<Claims>),
+    /// A channel has another token: its bindings, open or about to be, have to be resolved by it.
+    Reclaim(Incarnation, Arc<Claims>),
     /// A subscription has lost its channel.
     Shut(SubscriptionKey),
     /// Call [`Session::expire`] at this Unix time.
@@ -249,6 +249,12 @@ impl Session {
     pub fn seated(&mut self, incarnation: Incarnation, member: MemberKey) -> bool {
         let channel = self.find_mut(incarnation);
         channel.map(|it| it.member = Some(member)).is_some()
+    }
+
+    /// The subscription of a channel.
+    #[must_use]
+    pub fn subscription(&self, incarnation: Incarnation) -> Option<SubscriptionKey> {
+        self.channels[self.place(incarnation)?].subscription
     }
 
     /// The seat of a channel.

@@ -196,7 +196,6 @@ async fn start_core(serve: Serve, tasks: &Tasks, registry: &mut Registry) -> Res
         "capture",
         Box::new(parts.source).run(feed, stop),
     );
-    // It stops before the shards do, which drive the connections it writes over.
     let stop = tasks.stop_token(Group::Session);
     tasks.spawn(Group::Session, "sessions", async move {
         parts.sessions.run(stop).await;

@@ -48,7 +48,7 @@ pub(crate) fn pool(endpoint: &Endpoint, size: usize) -> Pool {
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
-    let manager = Manager::from_connect(endpoint.config().clone(), endpoint.clone(), recycling);
+    let manager = Manager::from_connect(endpoint.config().clone(), endpoint.connector(), recycling);
     Pool::builder(manager)
         .max_size(size)
         .runtime(Runtime::Tokio1)

@@ -1,8 +1,12 @@
 //! Connections that end, servers that vanish, histories that are not the same any more.
 
+use std::sync::Arc;
+
+use pgrelay_capture::{Metrics, open};
 use pgrelay_protocol::RefetchReason;
-use pgrelay_relay::ports::FeedEvent;
+use pgrelay_relay::ports::{FeedEvent, SessionStore as _};
 use pgrelay_test_support::{PostgresServer, Role, TcpProxy, TestDatabase, wait_for};
+use uuid::Uuid;
 
 use crate::rig::{Following, Rig, config};
 
@@ -227,4 +231,27 @@ async fn a_follower_sequences_when_the_leader_stands_still() {
     assert_eq!(following.changes(1).await, ids(1));
     assert!(!following.health.is_leader());
     following.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_outlives_whoever_it_was_made_for() {
+    const ASKED: &str = "select pid from pg_stat_activity where datname = current_database() \
+         and pid <> pg_backend_pid() and query like '%from pgrelay.session%'";
+    let rig = Rig::new().await;
+    let sessions = open(rig.config(), Arc::new(Metrics::default())).sessions;
+    let asking = sessions.load(Uuid::nil());
+    let shard = std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(asking).unwrap();
+    });
+    tokio::task::spawn_blocking(|| shard.join().unwrap())
+        .await
+        .unwrap();
+    let made = rig.sql.rows(ASKED).await;
+    assert_eq!(made.len(), 1);
+    sessions.load(Uuid::nil()).await.unwrap();
+    assert_eq!(rig.sql.rows(ASKED).await, made);
 }

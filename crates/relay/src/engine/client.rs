@@ -171,7 +171,15 @@ impl Engine {
             }
             Effect::TurnAway => turn.outlets.close(client, Goodbye::Away),
             Effect::Open(opening) => self.open(client, vsn, opening, turn),
-            Effect::Reclaim(subscription, claims) => self.reclaim(subscription, claims),
+            Effect::Reclaim(incarnation, claims) => {
+                let subscription = self
+                    .session(client)
+                    .and_then(|it| it.subscription(incarnation));
+                match subscription {
+                    Some(subscription) => self.reclaim(subscription, claims),
+                    None => self.reclaim_waiting(client, incarnation, claims),
+                }
+            }
             Effect::Shut(subscription) => self.unsubscribe(subscription),
             Effect::ExpireAt(incarnation, at) => {
                 let left = Duration::from_secs(at.saturating_sub(turn.now.unix)).min(WAIT_MAX);

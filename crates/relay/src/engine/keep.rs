@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     outlet::Parcel,
-    ports::{SessionPlace, SessionUnavailable},
-    session::Opening,
+    ports::{Claims, SessionPlace, SessionUnavailable},
+    session::{Incarnation, Opening},
 };
 
 /// How long a session that could not be read waits to be read again.
@@ -123,6 +123,24 @@ impl Engine {
             own.get_or_insert_with(|| since.clone());
         }
         Some(opening)
+    }
+
+    /// A channel that may wait for its session has another token.
+    pub(super) fn reclaim_waiting(
+        &mut self,
+        client: ClientKey,
+        incarnation: Incarnation,
+        claims: Arc<Claims>,
+    ) {
+        let waiting = self.keeping(client).and_then(|keeping| {
+            keeping
+                .waiting
+                .iter_mut()
+                .find(|(_, it)| it.incarnation == incarnation)
+        });
+        if let Some((_, opening)) = waiting {
+            opening.claims = claims;
+        }
     }
 
     /// A subscription knows where it stands, and so does its client: nothing before is owed.

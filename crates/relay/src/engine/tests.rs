@@ -10,7 +10,7 @@ use crate::{
     change::{Change, Relation},
     filter::{FilterTest, ResolvedBinding, Scalar, Test},
     outlet::{Goodbye, Parcel},
-    ports::{BindingError, EvaluateError, FeedEvent},
+    ports::{BindingError, ChannelRights, EvaluateError, FeedEvent},
     testing::{change, page, position, table},
     view::{Glance, Rights, Sight, Viewer},
 };
@@ -555,6 +555,56 @@ fn a_client_that_is_gone_leaves_nothing_behind() {
     assert_eq!((engine.subscriptions.len(), engine.bindings.len()), (0, 0));
     assert_eq!(engine.evaluations.held, 0);
     assert!(engine.live.registry.is_empty());
+}
+
+#[test]
+fn a_new_token_counts_while_the_session_is_read() {
+    let mut stage = Stage::new(COLUMNS);
+    let client = stage.connect();
+    let (engine, mut turn) = stage.turn();
+    engine.keep(client, uuid::Uuid::from_u128(7), &mut turn);
+    stage.next_call();
+    stage.join(client, &entry());
+    let refresh = json!(["1", "2", "realtime:a", "access_token", {"access_token": "other"}]);
+    stage.send(client, &refresh);
+    stage.answer(Answer::SessionLoaded {
+        client,
+        outcome: Ok(Vec::new()),
+    });
+    let asked = stage.resolve(|claims| {
+        assert_eq!(&*claims.role, "other");
+        Ok(everything())
+    });
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn a_new_token_counts_while_a_private_join_waits() {
+    let mut stage = Stage::new(COLUMNS);
+    let client = stage.connect();
+    let config = json!({"private": true, "postgres_changes": entry()});
+    stage.send(
+        client,
+        &json!(["1", "1", "realtime:a", "phx_join", {"config": config}]),
+    );
+    let refresh = json!(["1", "2", "realtime:a", "access_token", {"access_token": "other"}]);
+    stage.send(client, &refresh);
+    let Some(Call::Channel { topic, claims }) = stage.next_call() else {
+        unreachable!()
+    };
+    stage.answer(Answer::Channel {
+        topic,
+        claims,
+        outcome: Ok(ChannelRights {
+            read: true,
+            ..ChannelRights::default()
+        }),
+    });
+    let roles = std::iter::from_fn(|| stage.next_call()).filter_map(|call| match call {
+        Call::Resolve { claims, .. } => Some(claims.role.to_string()),
+        _ => None,
+    });
+    assert_eq!(roles.last().as_deref(), Some("other"));
 }
 
 #[test]

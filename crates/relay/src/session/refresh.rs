@@ -37,10 +37,8 @@ impl Session {
                     channel.asked = Some(Arc::clone(&claims));
                     Effect::Authorize(incarnation, channel.topic.clone(), Arc::clone(&claims))
                 });
-                let reclaim = channel
-                    .subscription
-                    .map(|subscription| Effect::Reclaim(subscription, claims));
-                expiry.into_iter().chain(ask).chain(reclaim).collect()
+                let reclaim = Effect::Reclaim(incarnation, claims);
+                expiry.into_iter().chain(ask).chain([reclaim]).collect()
             }
             Err(error) => self.fail(place, &error.refresh_text()),
         }

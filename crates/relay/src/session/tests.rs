@@ -821,7 +821,8 @@ fn a_new_token_has_the_rights_asked_again() {
         client.authorize("anon", Ok(before));
         let told = refresh(&mut client, "other:3000");
         let ask = json!({"authorize": "realtime:a", "role": "other"});
-        assert_eq!(told, [json!({"expires": 3_000}), ask]);
+        let reclaim = json!({"reclaim": "other"});
+        assert_eq!(told, [json!({"expires": 3_000}), ask, reclaim]);
         let told = client.authorize("other", Ok(after));
         match end {
             Some(end) => assert_eq!(told, [closing(end), close("1")]),
